@@ -1,0 +1,253 @@
+# `make` builds, `make demo` shows, `make test` proves, `make install` installs.
+# All that is made goes to $(BUILD). V=1 shows each command, and each test that passes.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+CFLAGS ?= -O2 -g
+LUA ?= lua5.4
+
+ARTEFACTS := $(addprefix $(BUILD)/,allua liballua.a liballua.so lua/allua.so allua.pc)
+
+.PHONY: all
+all: $(ARTEFACTS)
+
+# ---- Sources
+
+SOURCES := $(wildcard host/*.c)
+MODULES := $(wildcard lua/allua/*.lua)
+VERSION := $(shell sed -n 's/^.define ALLUA_VERSION "\(.*\)"/\1/p' host/allua.h)
+SONAME := liballua.so.$(firstword $(subst ., ,$(VERSION)))
+
+# Only the program has a command line and a prompt, only a stock Lua asks for luaopen_allua.
+ROOMS := $(filter-out main prompt module,$(SOURCES:host/%.c=%)) builtin
+objects = $(patsubst %,$(BUILD)/$1/%.o,$(ROOMS) $2)
+
+C_FILES := $(wildcard $(addsuffix /*.[ch],host spec/embed examples/embed bench))
+LUA_DIRS := lua spec examples bench
+
+# ---- Flags
+
+FLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(CFLAGS)
+# Debian's headers need not pass our warnings.
+DEBIAN_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags lua5.4 libuv))
+COMPILE = $(CC) $(FLAGS) -fvisibility=hidden -iquote host $(DEBIAN_CFLAGS)
+LINK = $(CC) $(FLAGS) $(LDFLAGS)
+DEPENDENCIES = -MMD -MP -MF $@.d -MT $@
+
+# The program carries Lua, luv and cjson inside; -E lets C modules find Lua's functions there.
+PROGRAM_LIBS = -Wl,-E -Wl,--exclude-libs,liblua5.4-cjson.a \
+  -l:liblua5.4-luv.a -l:liblua5.4-cjson.a -l:liblua5.4.a -luv -ledit -lm -ldl
+LIBRARY_LIBS = -llua5.4-luv -llua5.4-cjson -llua5.4 -luv
+# A stock Lua has its own liblua inside.
+MODULE_LIBS = -llua5.4-luv -llua5.4-cjson -luv
+
+MAKEFLAGS += --no-print-directory
+# Begins a recipe: $(call say,CC) shows what is made, or nothing where V=1 shows the command.
+say = $(if $(V),,@printf '  %-5s %s\n' $1 '$@';) mkdir -p $(@D);
+
+# ---- The program and the libraries
+
+vpath %.c host $(BUILD)/gen
+
+$(BUILD)/allua: $(call objects,obj,main prompt)
+	$(call say,LINK) $(LINK) -o $@ $^ $(PROGRAM_LIBS)
+
+$(BUILD)/liballua.so: $(call objects,pic)
+	$(call say,LINK) $(LINK) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(LIBRARY_LIBS)
+
+$(BUILD)/lua/allua.so: $(call objects,pic,module)
+	$(call say,LINK) $(LINK) -shared -o $@ $^ $(MODULE_LIBS)
+
+$(BUILD)/liballua.a: $(BUILD)/pic/liballua.o
+	$(call say,AR) rm -f $@; $(AR) rcs $@ $^
+
+# One object of all, where only allua.h's names are global: no clash with those of a program.
+$(BUILD)/pic/liballua.o: $(call objects,pic)
+	$(call say,LD) $(LD) -r -o $@ $^ && objcopy --localize-hidden $@
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/inputs
+	$(call say,CC) $(COMPILE) $(DEPENDENCIES) -c -o $@ $<
+
+$(BUILD)/pic/%.o: %.c $(BUILD)/inputs
+	$(call say,CC) $(COMPILE) $(DEPENDENCIES) -fPIC -c -o $@ $<
+
+# The Lua half as C arrays.
+$(BUILD)/gen/builtin.c: $(MODULES) $(BUILD)/inputs
+	$(call say,GEN) { echo '#include "builtin.h"'; \
+	for name in $(basename $(notdir $(MODULES))); do \
+	  echo "static const unsigned char text_$$name[] = {"; \
+	  od -An -v -tx1 lua/allua/$$name.lua | sed 's/[0-9a-f][0-9a-f]/0x&,/g'; \
+	  echo '};'; \
+	done; \
+	echo 'const struct builtin builtin_modules[] = {'; \
+	for name in $(basename $(notdir $(MODULES))); do \
+	  echo "{ \"allua.$$name\", text_$$name, sizeof text_$$name },"; \
+	done | sed 's/allua\.init"/allua"/'; \
+	echo '{ NULL, NULL, 0 } };'; } >$@
+
+# Changes, and with it all objects, when a flag changes or a file comes or goes.
+$(BUILD)/inputs: FORCE
+	@mkdir -p $(@D); echo '$(COMPILE) $(LINK) $(SOURCES) $(MODULES)' >$@.new; \
+	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+PC = sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' host/allua.pc.in
+$(BUILD)/allua.pc: host/allua.pc.in host/allua.h
+	$(call say,GEN) $(PC) >$@
+
+-include $(wildcard $(BUILD)/*/*.d $(BUILD)/embed/*/*.d)
+.DELETE_ON_ERROR:
+.PHONY: FORCE
+
+# ---- Install
+
+PLACE = $(DESTDIR)$(PREFIX)
+
+.PHONY: install uninstall
+install: all
+	install -D -m 755 $(BUILD)/allua $(PLACE)/bin/allua
+	install -D -m 644 host/allua.h $(PLACE)/include/allua.h
+	install -D -m 644 $(BUILD)/liballua.a $(PLACE)/lib/liballua.a
+	install -D -m 644 $(BUILD)/liballua.so $(PLACE)/lib/liballua.so.$(VERSION)
+	ln -sf liballua.so.$(VERSION) $(PLACE)/lib/$(SONAME)
+	ln -sf $(SONAME) $(PLACE)/lib/liballua.so
+	install -D -m 644 $(BUILD)/lua/allua.so $(PLACE)/lib/lua/5.4/allua.so
+	install -D -m 644 docs/allua.1 $(PLACE)/share/man/man1/allua.1
+	install -d $(PLACE)/lib/pkgconfig
+	$(PC) >$(PLACE)/lib/pkgconfig/allua.pc
+
+uninstall:
+	cd $(PLACE) && rm -f bin/allua include/allua.h lib/liballua.a lib/liballua.so \
+	  lib/$(SONAME) lib/liballua.so.$(VERSION) lib/lua/5.4/allua.so lib/pkgconfig/allua.pc \
+	  share/man/man1/allua.1
+
+# ---- What it needs: Debian's packages, and StyLua from npm for lint and format
+
+deps-build: PACKAGES = build-essential git libedit-dev liblua5.4-dev libuv1-dev \
+  lua-cjson lua-cjson-dev lua-luv lua-luv-dev pkg-config
+deps-test: PACKAGES = lua-busted lua5.4
+deps-dev: PACKAGES = ca-certificates clang clang-format clang-tidy cppcheck libc6-dbg \
+  libclang-rt-14-dev lua-check valgrind $(if $(shell which npm),,npm)
+
+MISSING = $(filter-out $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' \
+  $(PACKAGES) 2>/dev/null | sed -n 's/ installed$$//p'),$(PACKAGES))
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+APT_GET = $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
+APT_INSTALL = $(APT_GET) install -y --no-install-recommends $1 </dev/null
+install_packages = @echo '$(strip $(SUDO) apt-get) install $1'; \
+  $(APT_INSTALL) || { $(APT_GET) update && $(APT_INSTALL); }
+
+.PHONY: deps deps-build deps-test deps-dev
+deps-test: deps-build
+deps-dev: deps-test
+deps-build deps-test deps-dev:
+	$(if $(MISSING),$(call install_packages,$(MISSING)))
+
+STYLUA := $(BUILD)/node/node_modules/.bin/stylua
+deps: deps-dev $(STYLUA)
+$(STYLUA): | deps-dev
+	$(call say,NPM) npm install --prefix $(BUILD)/node --no-save --no-package-lock \
+	  --no-audit --no-fund @johnnymorganz/stylua-bin@2.5.2
+
+# Where a goal asks for packages, nothing is compiled before they are there.
+$(BUILD)/inputs: | $(if $(filter demo,$(MAKECMDGOALS)),deps-build)
+$(BUILD)/inputs: | $(if $(filter test faults bench check-gc,$(MAKECMDGOALS)),deps-test)
+
+# ---- Run it
+
+.PHONY: demo bench
+demo: deps-build $(BUILD)/allua
+	$(BUILD)/allua examples/report.lua
+
+BENCH := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+bench: deps-test $(BUILD)/allua $(BENCH)
+	$(BUILD)/allua bench/run.lua --build $(BUILD)
+
+$(BUILD)/bench/%: bench/%.c $(BUILD)/inputs
+	$(call say,CC) $(COMPILE) $(LDFLAGS) $(DEPENDENCIES) -o $@ $< -l:liblua5.4.a -lm -ldl
+
+# ---- Test it
+
+# C programs that use an installed allua as anybody's would: through pkg-config.
+STAGE := $(abspath $(BUILD))/stage
+STAGED := PKG_CONFIG_PATH=$(STAGE)/lib/pkgconfig pkg-config
+EMBED := $(patsubst spec/embed/%.c,%,$(wildcard spec/embed/*.c))
+EMBED := $(EMBED:%=$(BUILD)/embed/static/%) $(EMBED:%=$(BUILD)/embed/shared/%)
+
+$(BUILD)/embed/static/%: spec/embed/%.c $(STAGE)/lib/pkgconfig/allua.pc
+	$(call say,CC) $(LINK) $(DEPENDENCIES) -o $@ $< \
+	  $$($(STAGED) --cflags --libs --static allua | sed 's/-lallua/-l:liballua.a/')
+
+$(BUILD)/embed/shared/%: spec/embed/%.c $(STAGE)/lib/pkgconfig/allua.pc
+	$(call say,CC) $(LINK) $(DEPENDENCIES) -o $@ $< -Wl,-rpath,$(STAGE)/lib \
+	  $$($(STAGED) --cflags --libs allua)
+
+$(STAGE)/lib/pkgconfig/allua.pc: $(ARTEFACTS) host/allua.h docs/allua.1
+	$(call say,STAGE) $(MAKE) install DESTDIR= PREFIX=$(STAGE) >/dev/null
+
+# What `make test` runs, each behind $(RUN): the specs, the C programs, the specs for a stock Lua.
+command = '$(strip $1)'
+SPECS = $(call command,$(RUN) $(BUILD)/allua test --output=TAP spec)
+PROGRAMS = $(foreach program,$(filter-out %/faults,$(EMBED)),$(call command,$(RUN) $(program)))
+STOCK = $(foreach script,$(wildcard spec/stock/*.lua), \
+  $(call command,LUA_CPATH="$(abspath $(BUILD))/lua/?.so;;" $(RUN) $(LUA) $(script)))
+
+.PHONY: programs test faults
+programs: $(EMBED) $(BENCH)
+
+test: deps-test $(ARTEFACTS) $(EMBED)
+	@spec/support/run $(SPECS) $(PROGRAMS) $(STOCK)
+
+faults: deps-test $(BUILD)/embed/static/faults
+	@V=1 spec/support/run '$(BUILD)/embed/static/faults spec/embed/faults.lua'
+
+# ---- Test it harder
+
+.PHONY: check check-asan check-faults check-gc check-ubsan check-valgrind
+check:
+	$(foreach goal,test check-gc check-faults check-asan check-ubsan check-valgrind, \
+	  $(MAKE) $(goal) &&) true
+
+check-gc: deps-test $(BUILD)/allua
+	@ALLUA_STRESS_GC=1 spec/support/run $(SPECS)
+
+# A spec may ask for more memory than there is, and may start a Lua that knows nothing of ASan.
+ASAN = ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:verify_asan_link_order=0 \
+  $(MAKE) BUILD=$(BUILD)/asan CFLAGS='$(CFLAGS) -fsanitize=address -fno-omit-frame-pointer' \
+  LUA='env LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so) $(LUA)'
+check-asan:
+	$(ASAN) test
+
+check-ubsan:
+	UBSAN_OPTIONS=print_stacktrace=1 $(MAKE) test BUILD=$(BUILD)/ubsan \
+	  CFLAGS='$(CFLAGS) -fsanitize=undefined -fno-sanitize-recover=all'
+
+VALGRIND := valgrind -q --leak-check=full --error-exitcode=99 \
+  --trace-children=yes --trace-children-skip=/bin/*,/usr/*
+check-valgrind: deps-dev
+	ALLUA_SPEC_SCALE=100 $(MAKE) test RUN='$(VALGRIND)'
+
+check-faults:
+	$(MAKE) faults
+	$(ASAN) faults
+
+# ---- Read it
+
+.PHONY: lint format
+lint: deps
+	clang-format --dry-run -Werror $(C_FILES)
+	$(STYLUA) --check $(LUA_DIRS)
+	luacheck -q --no-color $(LUA_DIRS)
+	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr \
+	  --error-exitcode=1 host
+	printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -I{} \
+	  clang-tidy --quiet {} -- $(FLAGS) -iquote host $(DEBIAN_CFLAGS)
+	$(MAKE) all programs BUILD=$(BUILD)/gcc CC=gcc CFLAGS='$(CFLAGS) -Werror'
+	$(MAKE) all programs BUILD=$(BUILD)/clang CC=clang CFLAGS='$(CFLAGS) -Werror'
+
+format: deps
+	clang-format -i $(C_FILES)
+	$(STYLUA) $(LUA_DIRS)
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,242 @@
+#include "coroutine.h"
+
+#include "task.h"
+
+/* A coroutine that waits has the task's mark on top of its stack. While it does, its resumer yields as
+   well, mark and all, down to the scheduler; resumed again, each takes the mark off the next. */
+
+static lua_State *get_co (lua_State *L) {
+  lua_State *co = lua_tothread (L, 1);
+  luaL_argexpected (L, co, 1, "coroutine");
+  return co;
+}
+
+enum status { RUNNING, DEAD, SUSPENDED, NORMAL };
+static const char *const status_names[] = { "running", "dead", "suspended", "normal" };
+
+static enum status status_of (lua_State *L, lua_State *co) {
+  lua_Debug info;
+  if (L == co)
+    return RUNNING;
+  switch (lua_status (co)) {
+  case LUA_YIELD: return task_is_marked (co) ? NORMAL : SUSPENDED;
+  case LUA_OK:
+    if (lua_getstack (co, 0, &info))
+      return NORMAL;
+    return lua_gettop (co) == 0 ? DEAD : SUSPENDED;
+  default: return DEAD;
+  }
+}
+
+/* Push an error on L for a coroutine that cannot take these arguments. */
+static bool refuse (lua_State *L, lua_State *co, int arguments) {
+  enum status status = status_of (L, co);
+  if (!lua_checkstack (co, arguments + 1)) {
+    lua_pushliteral (L, "too many arguments to resume");
+  } else if (status == DEAD) {
+    lua_pushliteral (L, "cannot resume dead coroutine");
+  } else if (status != SUSPENDED) {
+    lua_pushliteral (L, "cannot resume non-suspended coroutine");
+  } else {
+    return false;
+  }
+  return true;
+}
+
+/* Resume co with what was moved there. Returns the number of values moved to L (from its yield or
+   return), -1 with an error on L, or -2 when the task must wait. */
+static int resume (lua_State *L, allua *host, lua_State *co, int arguments) {
+  lua_State *running = host->running;
+  int status, results;
+  if (host->running == L)
+    host->running = co;
+  status = lua_resume (co, L, arguments, &results);
+  host->running = running;
+  if (status == LUA_YIELD && host->running == L && task_is_marked (co)) {
+    if (host->current->stop)
+      lua_resetthread (co); /* its task ends here: what it has open is closed first */
+    return -2;
+  }
+  if (status == LUA_OK || status == LUA_YIELD) {
+    if (!lua_checkstack (L, results + 1)) {
+      lua_pop (co, results);
+      lua_pushliteral (L, "too many results to resume");
+      return -1;
+    }
+    lua_xmove (co, L, results);
+    return results;
+  }
+  lua_xmove (co, L, 1);
+  return -1;
+}
+
+static int wait_through (lua_State *L, lua_KContext ctx, lua_KFunction k) {
+  lua_pushlightuserdata (L, (void *)&task_mark);
+  return lua_yieldk (L, 1, ctx, k);
+}
+
+static int resume_again (lua_State *L, allua *host, lua_State *co) {
+  if (host->running != L || !task_is_marked (co))
+    luaL_error (L, "a task that waits can only be resumed by allua");
+  lua_pop (co, 1);
+  return resume (L, host, co, 0);
+}
+
+/* coroutine.resume */
+static int after_resume (lua_State *L, int results) {
+  if (results < 0) {
+    lua_pushboolean (L, 0);
+    lua_insert (L, -2);
+    return 2;
+  }
+  lua_pushboolean (L, 1);
+  lua_insert (L, -(results + 1));
+  return results + 1;
+}
+
+static int resume_k (lua_State *L, int status, lua_KContext ctx) {
+  int results;
+  (void)status;
+  results = resume_again (L, host_of (L), (lua_State *)ctx);
+  return results == -2 ? wait_through (L, ctx, resume_k) : after_resume (L, results);
+}
+
+static int co_resume (lua_State *L) {
+  lua_State *co = get_co (L);
+  int arguments = lua_gettop (L) - 1, results;
+  if (refuse (L, co, arguments))
+    return after_resume (L, -1);
+  lua_xmove (L, co, arguments);
+  results = resume (L, host_of (L), co, arguments);
+  return results == -2 ? wait_through (L, (lua_KContext)co, resume_k) : after_resume (L, results);
+}
+
+/* The bottom of a coroutine made by wrap: its function runs as if under pcall, so that when it fails
+   its <close> handlers still run inside it, where they can wait. */
+static int wrapped_done (lua_State *L, int status, lua_KContext ctx) {
+  (void)ctx;
+  if (status != LUA_OK && status != LUA_YIELD)
+    return lua_error (L);
+  return lua_gettop (L);
+}
+
+static int wrapped (lua_State *L) {
+  return wrapped_done (L, lua_pcallk (L, lua_gettop (L) - 1, LUA_MULTRET, 0, 0, wrapped_done), 0);
+}
+
+static int after_wrap (lua_State *L, lua_State *co, int results) {
+  if (results < 0) {
+    int status = lua_status (co);
+    if (status != LUA_OK && status != LUA_YIELD) {
+      lua_pushvalue (L, -1);
+      lua_xmove (L, co, 1); /* where resetting expects it */
+      status = lua_resetthread (co);
+      lua_xmove (co, L, 1);
+    }
+    if (status != LUA_ERRMEM && lua_type (L, -1) == LUA_TSTRING) {
+      luaL_where (L, 1);
+      lua_insert (L, -2);
+      lua_concat (L, 2);
+    }
+    return lua_error (L);
+  }
+  return results;
+}
+
+static int wrap_k (lua_State *L, int status, lua_KContext ctx) {
+  lua_State *co = (lua_State *)ctx;
+  int results;
+  (void)status;
+  results = resume_again (L, host_of (L), co);
+  return results == -2 ? wait_through (L, ctx, wrap_k) : after_wrap (L, co, results);
+}
+
+static int call_wrapped (lua_State *L) {
+  lua_State *co = lua_tothread (L, lua_upvalueindex (2));
+  int arguments = lua_gettop (L), results;
+  if (refuse (L, co, arguments))
+    return after_wrap (L, co, -1);
+  lua_xmove (L, co, arguments);
+  results = resume (L, host_of (L), co, lua_status (co) == LUA_OK ? arguments + 1 : arguments);
+  return results == -2 ? wait_through (L, (lua_KContext)co, wrap_k) : after_wrap (L, co, results);
+}
+
+static int co_create (lua_State *L) {
+  lua_State *co;
+  luaL_checktype (L, 1, LUA_TFUNCTION);
+  co = lua_newthread (L);
+  lua_pushvalue (L, 1);
+  lua_xmove (L, co, 1);
+  return 1;
+}
+
+static int co_wrap (lua_State *L) {
+  lua_State *co;
+  luaL_checktype (L, 1, LUA_TFUNCTION);
+  lua_pushvalue (L, lua_upvalueindex (1));
+  co = lua_newthread (L);
+  lua_pushcfunction (L, wrapped);
+  lua_pushvalue (L, 1);
+  lua_xmove (L, co, 2);
+  lua_pushcclosure (L, call_wrapped, 2);
+  return 1;
+}
+
+/* Whether L is the bottom of a task: to its code that is the main chunk. */
+static bool is_main (allua *host, lua_State *L) {
+  return host->current && host->current->co == L;
+}
+
+static int co_yield (lua_State *L) {
+  allua *host = host_of (L);
+  if (is_main (host, L))
+    return luaL_error (L, "attempt to yield from outside a coroutine");
+  return lua_yield (L, lua_gettop (L));
+}
+
+static int co_status (lua_State *L) {
+  lua_pushstring (L, status_names[status_of (L, get_co (L))]);
+  return 1;
+}
+
+static int co_running (lua_State *L) {
+  allua *host = host_of (L);
+  bool main = lua_pushthread (L);
+  if (is_main (host, L)) {
+    host->current->exposed = true;
+    main = true;
+  }
+  lua_pushboolean (L, main);
+  return 2;
+}
+
+static int co_isyieldable (lua_State *L) {
+  lua_State *co = lua_isnone (L, 1) ? L : get_co (L);
+  lua_pushboolean (L, lua_isyieldable (co) && !is_main (host_of (L), co));
+  return 1;
+}
+
+static int co_close (lua_State *L) {
+  lua_State *co = get_co (L);
+  enum status status = status_of (L, co);
+  if (status != DEAD && status != SUSPENDED)
+    return luaL_error (L, "cannot close a %s coroutine", status_names[status]);
+  if (lua_resetthread (co) == LUA_OK) {
+    lua_pushboolean (L, 1);
+    return 1;
+  }
+  lua_pushboolean (L, 0);
+  lua_xmove (co, L, 1);
+  return 2;
+}
+
+void coroutine_push (lua_State *L, allua *host) {
+  static const luaL_Reg functions[]
+      = { { "create", co_create },   { "resume", co_resume }, { "running", co_running },
+          { "status", co_status },   { "wrap", co_wrap },     { "yield", co_yield },
+          { "close", co_close },     { "isyieldable", co_isyieldable },
+          { NULL, NULL } };
+  luaL_newlibtable (L, functions);
+  host_push (host, L, SLOT_BOX);
+  luaL_setfuncs (L, functions, 1);
+}

@@ -1,0 +1,201 @@
+/* A group's storage: its tasks in one block, with their names, functions, values and errors. */
+#ifndef GROUP_H
+#define GROUP_H
+
+#include "promise.h"
+#include "timer.h"
+
+/* A task is on the ready queue, or waits for exactly one thing, or runs, or has ended. Whoever takes
+   it away from its wait unlinks it first, so no wake-up can come too late. */
+enum task_state { TASK_HELD, TASK_READY, TASK_RUNNING, TASK_WAITING, TASK_ENDED };
+
+enum task_wait {
+  WAIT_NOTHING,
+  WAIT_PROMISE,  /* on: the struct promise */
+  WAIT_TIMER,    /* asleep */
+  WAIT_GROUP,    /* on: the struct group, until all of it has ended */
+  WAIT_NEXT,     /* on: the struct group, for the next of its tasks to settle */
+  WAIT_CHILDREN, /* its function is done; until what it spawned has ended */
+  WAIT_PLACE     /* on: the struct group whose `concurrency` is used up */
+};
+
+enum task_wake { WAKE_DONE, WAKE_CANCEL, WAKE_AGAIN /* look at the wait once more: a cycle? */ };
+
+struct context; /* task-local values */
+
+struct task {
+  struct promise promise; /* settles when the task ends */
+  union {
+    struct {
+      struct task *next, *previous; /* ready queue, place queue, or a promise's waiters */
+    } link;
+    struct timer timer; /* asleep */
+  };
+  void *on;
+  lua_State *co; /* NULL until it first runs, and when it has ended */
+  lua_State *at; /* the coroutine that waits: co, or one of the user's inside it */
+  struct group *group;
+  struct group *children; /* groups that it owns and that have not ended */
+  struct context *context;
+  uint32_t index;  /* in the group, from 0 */
+  int anchor;      /* of co in SLOT_COROUTINES */
+  uint8_t state, wait, wake;
+  uint8_t shields;   /* > 0: cancelling is held back */
+  uint8_t swallowed; /* times that it was cancelled and went on */
+  bool cancelled : 1;
+  bool own_reason : 1; /* cancelled alone: the reason is in the group's slots, at -(index + 1) */
+  bool failed : 1;     /* its function raised; the error is its one result */
+  bool joined : 1;     /* its children have ended: settle it */
+  bool stop : 1;       /* it would not end: never resume it again */
+  bool exposed : 1;    /* its script has seen its coroutine: do not use that again */
+  bool has_nil : 1;    /* fulfilled with nil: its name still holds the marker */
+  bool several : 1;    /* fulfilled with more than one value: a table of them in the slots */
+  bool place : 1;      /* counts in the group's `running` */
+};
+
+enum group_kind {
+  GROUP_ALL,
+  GROUP_MAP,
+  GROUP_SETTLED,
+  GROUP_FLOW,
+  GROUP_RACE,
+  GROUP_ANY,
+  GROUP_EACH,
+  GROUP_CALL,  /* one task, its owner waits: timeout, run */
+  GROUP_SPAWN, /* one task; the group is its promise object */
+  GROUP_ROOT   /* one task without an owner, what it spawned is waited for */
+};
+
+/* What only some groups have. */
+struct group_options {
+  struct timer timeout;
+  double timeout_seconds;
+  struct signal *signal;                           /* from outside */
+  struct group_options *signal_next, **signal_back; /* its other listeners */
+  struct group *group;
+  uint32_t limit, running; /* concurrency */
+  struct ring places;      /* tasks that wait for a place: resumed ones before new ones */
+  struct ring fresh;
+  bool on_settle;
+  struct trace *trace;
+  void (*done) (lua_State *L, int status, int results, void *data); /* GROUP_ROOT */
+  void *done_data;
+};
+
+/* A group's tasks have all ended before its `all` returns or raises. Owned by the collector; while it
+   is under way SLOT_LIVE anchors it. User values: 1 the slots, 2 the results.
+
+   Slots (a table): 1 … size: a task's function, then its error or several values; with names,
+   size + 1 … 2 size: the names; then the few of `group_slot`. Results: name → value; while a named
+   task is under way its name holds the task's address as a light userdata. */
+struct group {
+  struct promise *promise; /* the first member of every promise object: see GROUP_SPAWN */
+  allua *host;
+  struct task *owner;
+  struct group *next, *previous; /* the owner's other children, or the host's other roots */
+  struct group *cancel_next;     /* work list of a cancelling */
+  struct group_options *options; /* NULL, or in a userdata in the slots */
+  struct context *context;
+  lua_State *at;     /* where the owner waits */
+  uint32_t size, pending;
+  uint32_t nils;     /* tasks that gave nil */
+  uint32_t winner;   /* race, any; each: the failing one. Index + 1, 0: none */
+  uint32_t epoch, seen, via; /* cycle: tasks seen blocked in this search, the first of them */
+  int anchor;        /* in SLOT_LIVE */
+  uint8_t kind;
+  bool named : 1;
+  bool failed : 1;   /* an error ended it: group_slot REASON has it; raised at the end */
+  bool decided : 1;  /* race, any, flow: there is an outcome; the rest are being cancelled */
+  bool cancelled : 1;
+  bool own_reason : 1; /* REASON has why; else the owner's reason counts */
+  bool ended : 1;
+  bool suspect : 1;  /* a cycle but for a task that may still decide it */
+  bool closed : 1;   /* each: the loop was left */
+  bool has_signal : 1;
+  struct ring settled; /* each: ended, not handed out yet */
+  struct task tasks[];
+};
+
+enum group_slot {
+  REASON = 1, /* the error that ended the group, or why it is cancelled */
+  AUX,        /* map: the function; flow: the values of finish */
+  RECORDS,    /* index → record of a failure, see error.h */
+  SIGNAL,
+  ON_SETTLE,
+  LABEL,
+  STARTED,    /* "file:line" of a spawn */
+  OPTIONS,    /* anchor of group.options */
+  OUTSIDE,    /* anchor of the signal from outside */
+  TRACE       /* anchor of options.trace */
+};
+
+/* Make a group of `size` tasks and push it. Raises when there is no memory. `named`: its names will
+   be in the slots. The tables are at *slots and *results of L's stack (above the group). */
+struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32_t size, bool named);
+
+/* The integer key of a special slot. */
+lua_Integer group_key (const struct group *group, enum group_slot slot);
+
+/* Bring the group's tables into SLOT_GROUP, SLOT_SLOTS, SLOT_RESULTS. Only while it is under way. */
+void group_load (struct group *group);
+
+/* Push one of the special slots of the group at `index` of L / of a group under way. */
+int group_get (lua_State *L, int index, enum group_slot slot);
+int group_peek (lua_State *L, struct group *group, enum group_slot slot);
+
+/* Set one, popping the value from L; may allocate, so may raise, but for REASON and AUX. */
+void group_set (lua_State *L, int index, enum group_slot slot);
+
+/* The same for a group under way; REASON and AUX only: never raises. Pops from host->L. */
+void group_put (struct group *group, enum group_slot slot);
+
+/* The group's extra part, made when first needed. The group is at `index` of L. May raise. */
+struct group_options *group_extend (lua_State *L, int index);
+
+/* Push a task's name. The group must be under way, or be at `index`. */
+void group_push_name (lua_State *L, const struct task *task);
+void group_push_name_at (lua_State *L, int index, const struct task *task);
+
+/* Push "name" or, where `label` and the group has one, "label.name", for messages. */
+const char *group_push_title (lua_State *L, const struct task *task, bool label);
+
+/* Link into, and out of, the owner's children or the host's roots. */
+void group_link (struct group *group, struct task *owner);
+void group_unlink (struct group *group);
+
+/* Push why a task is cancelled (any value). */
+void group_push_reason (lua_State *L, const struct task *task);
+
+/* An owner waits for all of the group: a cycle through it is one. */
+static inline bool group_needs_all (const struct group *group) {
+  return group->kind == GROUP_ALL || group->kind == GROUP_MAP || group->kind == GROUP_SETTLED
+         || group->kind == GROUP_CALL;
+}
+
+/* Whether the owner waits for it. */
+static inline bool group_is_waited (const struct group *group) {
+  const struct task *owner = group->owner;
+  return owner && owner->state == TASK_WAITING && owner->on == group
+         && (owner->wait == WAIT_GROUP || owner->wait == WAIT_NEXT);
+}
+
+static inline void ring_push (struct ring *ring, struct task *task) {
+  task->link.next = NULL;
+  if (ring->last)
+    ring->last->link.next = task;
+  else
+    ring->first = task;
+  ring->last = task;
+}
+
+static inline struct task *ring_pop (struct ring *ring) {
+  struct task *task = ring->first;
+  if (task) {
+    ring->first = task->link.next;
+    if (!ring->first)
+      ring->last = NULL;
+  }
+  return task;
+}
+
+#endif

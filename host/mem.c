@@ -1,0 +1,39 @@
+#include "mem.h"
+
+#include <stdlib.h>
+
+static void *use_malloc (void *ud, void *block, size_t old_size, size_t new_size) {
+  (void)ud;
+  (void)old_size;
+  if (new_size == 0) {
+    free (block);
+    return NULL;
+  }
+  return realloc (block, new_size);
+}
+
+void mem_init (struct mem *mem, lua_Alloc alloc, void *data, size_t limit) {
+  mem->alloc = alloc ? alloc : use_malloc;
+  mem->data = alloc ? data : NULL;
+  mem->limit = limit;
+  mem->used = 0;
+}
+
+void *mem_lua (void *ud, void *block, size_t old_size, size_t new_size) {
+  struct mem *mem = ud;
+  /* For a new block Lua passes the kind of object as its old size. */
+  size_t held = block ? old_size : 0;
+  void *result;
+  if (mem->limit && new_size > held && new_size - held > mem->limit - mem->used)
+    return NULL;
+  result = mem->alloc (mem->data, block, old_size, new_size);
+  if (result || new_size == 0)
+    mem->used += new_size - held;
+  return result;
+}
+
+void *mem_resize (struct mem *mem, void *block, size_t old_size, size_t new_size) {
+  if (!block && new_size == 0)
+    return NULL;
+  return mem->alloc (mem->data, block, block ? old_size : 0, new_size);
+}

@@ -1,0 +1,24 @@
+/* The module for a stock Lua: a host on the state that requires it, and on the loop of its luv. */
+#include <lauxlib.h>
+#include <stdlib.h>
+
+#include "allua.h"
+#include "luvs.h"
+
+ALLUA_API int luaopen_allua (lua_State *L);
+
+int luaopen_allua (lua_State *L) {
+  allua_options options = { .size = sizeof options, .state = L };
+  if (!allua_of (L)) {
+    options.loop = luvs_loop (L);
+    if (!options.loop)
+      return luaL_error (L, "allua needs luv (on Debian: apt install lua-luv): %s",
+                         lua_tostring (L, -1));
+    options.path = getenv ("ALLUA_PATH");
+    if (!allua_open (&options))
+      return luaL_error (L, "allua: not enough memory");
+  }
+  luaL_getsubtable (L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield (L, -1, "allua");
+  return 1;
+}

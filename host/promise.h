@@ -1,0 +1,32 @@
+/* A promise: pending, then settled once; a list of the tasks that wait for it. */
+#ifndef PROMISE_H
+#define PROMISE_H
+
+#include "state.h"
+
+enum promise_status { PROMISE_PENDING, PROMISE_FULFILLED, PROMISE_REJECTED };
+
+enum promise_kind {
+  PROMISE_OF_TASK, /* inside a struct task; its values are in the task's group */
+  PROMISE_BY_HAND  /* inside a struct allua_promise; its values are in that userdata */
+};
+
+/* Settles once. The waiters are a ring through the tasks themselves: waiting allocates nothing. */
+struct promise {
+  struct task *waiters; /* the first; its `previous` is the last */
+  uint8_t status, kind;
+  bool handled;   /* somebody awaited it: a rejection is not reported */
+  bool cancelled; /* rejected by its owner's cancelling: not reported either */
+};
+
+/* Append to the waiters; the task must not be in another ring or list. */
+void promise_add_waiter (struct promise *promise, struct task *task);
+void promise_remove_waiter (struct promise *promise, struct task *task);
+
+/* Settle a pending promise; `wake` gets each waiter, in order. The values are stored before. */
+void promise_settle (allua *host, struct promise *promise, enum promise_status status,
+                     void (*wake) (allua *host, struct task *task));
+
+const char *promise_status_name (const struct promise *promise);
+
+#endif

@@ -1,0 +1,31 @@
+/* The ready queue and the turn of the loop. */
+#ifndef SCHED_H
+#define SCHED_H
+
+#include "task.h"
+
+/* Put a task at the end of the ready queue. */
+void sched_ready (allua *host, struct task *task);
+
+/* What a task waited for is there: unlinked already, it will be resumed (or wait for its place). */
+void sched_wake (allua *host, struct task *task);
+
+/* End a task's wait otherwise: unlink it, and resume it with `wake`. */
+void sched_interrupt (allua *host, struct task *task, enum task_wake wake);
+
+/* Suspend the running task until `promise` is settled; then k. */
+int sched_wait_promise (lua_State *L, struct task *task, struct promise *promise, lua_KContext ctx,
+                        lua_KFunction k);
+
+/* Suspend the running task for a time (checked, >= 0), or, with yield, until the others have run. */
+int sched_sleep (lua_State *L, struct task *task, double seconds);
+int sched_give_way (lua_State *L, struct task *task);
+
+/* Resume what is ready, in bounded turns; called before and after each poll. */
+void sched_turn (allua *host);
+
+/* Run the loop, on L's C stack, until done (data), or until nothing is left that could make progress.
+   Not inside itself or a turn. Returns whether it is done. */
+bool sched_run (allua *host, lua_State *L, bool (*done) (void *data), void *data);
+
+#endif

@@ -1,0 +1,237 @@
+#include "self.h"
+
+#include <string.h>
+
+#include "all.h"
+#include "cycle.h"
+#include "error.h"
+#include "outcome.h"
+#include "promise_object.h"
+#include "settle.h"
+#include "signal.h"
+#include "trace.h"
+
+static int raise_unknown (lua_State *L, struct group *group, int key) {
+  struct near near;
+  size_t length;
+  const char *name;
+  uint32_t i;
+  if (lua_type (L, key) != LUA_TSTRING)
+    return luaL_error (L, "unknown task %s", luaL_tolstring (L, key, NULL));
+  name = lua_tolstring (L, key, &length);
+  error_near_open (&near, name, length);
+  for (i = 0; group->named && i < group->size; i++) {
+    group_push_name_at (L, 1, &group->tasks[i]);
+    if (lua_type (L, -1) == LUA_TSTRING) {
+      size_t size;
+      const char *candidate = lua_tolstring (L, -1, &size);
+      error_near_add (&near, candidate, size);
+    }
+    lua_pop (L, 1);
+  }
+  return luaL_error (L, "unknown task \"%s\"%s", name, error_near_hint (L, &near));
+}
+
+/* The task that is called what is at `key`; raises where there is none. NULL: it is fulfilled, and its
+   first value has been pushed. */
+static struct task *find (lua_State *L, struct group *group, int key) {
+  if (!group->named) {
+    int integer;
+    lua_Integer index = lua_tointegerx (L, key, &integer);
+    if (integer && lua_type (L, key) == LUA_TNUMBER
+        && (lua_Unsigned)index - 1u < (lua_Unsigned)group->size)
+      return &group->tasks[index - 1];
+    raise_unknown (L, group, key);
+  }
+  lua_getiuservalue (L, 1, 2);
+  lua_pushvalue (L, key);
+  switch (lua_rawget (L, -2)) {
+  case LUA_TLIGHTUSERDATA: {
+    struct task *task = lua_touserdata (L, -1);
+    if (task >= group->tasks && task < group->tasks + group->size) {
+      lua_pop (L, 2);
+      return task;
+    }
+    break;
+  }
+  case LUA_TNIL: {
+    uint32_t i;
+    /* When all has ended the names of tasks that gave nil are gone from the results. */
+    for (i = 0; group->ended && i < group->size; i++) {
+      group_push_name_at (L, 1, &group->tasks[i]);
+      if (lua_rawequal (L, -1, key)) {
+        lua_pop (L, 3);
+        return &group->tasks[i];
+      }
+      lua_pop (L, 1);
+    }
+    raise_unknown (L, group, key);
+  }
+  }
+  lua_remove (L, -2);
+  return NULL;
+}
+
+static int waited (lua_State *L, int status, lua_KContext ctx);
+
+/* Give the task's first value, or all of them (bit 0 of the context), or wait for it. */
+static int give (lua_State *L, struct task *task, bool all) {
+  allua *host = host_of (L);
+  struct task *reader;
+  if (task->promise.status != PROMISE_PENDING) {
+    task->promise.handled = true;
+    return all ? outcome_push_all (L, 1, task) : outcome_push_first (L, 1, task);
+  }
+  reader = task_enter (L, host);
+  if (!reader)
+    return all_run_outside (L, host);
+  if (cycle_find (L, reader, task))
+    return luaL_error (L, "circular dependency: %s", lua_tostring (L, -1));
+  lua_settop (L, 1);
+  if (trace_of (reader->group))
+    trace_wait (reader, task);
+  return sched_wait_promise (L, reader, &task->promise, (lua_KContext)task | all, waited);
+}
+
+static int waited (lua_State *L, int status, lua_KContext ctx) {
+  struct task *task = (struct task *)(ctx & ~(lua_KContext)1);
+  allua *host = host_of (L);
+  (void)status;
+  if (host->current && trace_of (host->current->group))
+    trace_resume (host->current);
+  task_resumed (L, host);
+  lua_settop (L, 1);
+  return give (L, task, ctx & 1);
+}
+
+static int self_index (lua_State *L) {
+  struct group *group = lua_touserdata (L, 1);
+  struct task *task = find (L, group, 2);
+  return task ? give (L, task, false) : 1;
+}
+
+static int self_call (lua_State *L) {
+  struct group *group = lua_touserdata (L, 1);
+  struct task *task;
+  lua_settop (L, 2);
+  task = find (L, group, 2);
+  if (!task) {
+    /* Fulfilled: but is that all it returned? */
+    uint32_t i;
+    for (i = 0; i < group->size && !task; i++) {
+      group_push_name_at (L, 1, &group->tasks[i]);
+      if (lua_rawequal (L, -1, 2))
+        task = &group->tasks[i];
+      lua_pop (L, 1);
+    }
+  }
+  return give (L, task, true);
+}
+
+static int self_newindex (lua_State *L) {
+  return luaL_error (L, "self is read-only: cannot set \"%s\"", luaL_tolstring (L, 2, NULL));
+}
+
+static int self_tostring (lua_State *L) {
+  struct group *group = lua_touserdata (L, 1);
+  lua_pushfstring (L, "allua.self: %d tasks, %d unfinished", (int)group->size, (int)group->pending);
+  return 1;
+}
+
+static struct task *check_task (lua_State *L) {
+  return *(struct task **)luaL_checkudata (L, 1, "allua.task");
+}
+
+/* task:promise (name) */
+static int task_promise (lua_State *L) {
+  struct task *task = check_task (L);
+  struct group *group = task->group;
+  luaL_checkany (L, 2);
+  lua_settop (L, 2);
+  lua_getiuservalue (L, 1, 1);
+  lua_replace (L, 1);
+  task = find (L, group, 2);
+  if (!task) {
+    uint32_t i;
+    for (i = 0; i < group->size && !task; i++) {
+      group_push_name_at (L, 1, &group->tasks[i]);
+      if (lua_rawequal (L, -1, 2))
+        task = &group->tasks[i];
+      lua_pop (L, 1);
+    }
+  }
+  return promise_object_push_view (L, group->host, 1, task);
+}
+
+/* task:finish (...) */
+static int task_finish (lua_State *L) {
+  struct task *task = check_task (L);
+  struct group *group = task->group;
+  allua *host = group->host;
+  struct task *caller = host->current;
+  int count = lua_gettop (L) - 1, i;
+  if (group->kind != GROUP_FLOW)
+    return luaL_error (L, "task:finish is for the tasks of a flow");
+  if (group->ended)
+    return luaL_error (L, "task:finish: the flow has ended");
+  if (!caller)
+    return luaL_error (L, "task:finish: only a task can finish a flow");
+  while (caller && caller->group != group)
+    caller = caller->group->owner;
+  if (!caller)
+    return luaL_error (L, "task:finish: only a task of the flow, or one that it started, can finish it");
+  caller = host->current;
+  if (!group->decided && !group->failed && !group->cancelled) {
+    luaL_checkstack (L, 4, NULL);
+    lua_createtable (L, count, 1);
+    for (i = 1; i <= count; i++) {
+      lua_pushvalue (L, i + 1);
+      lua_rawseti (L, -2, i);
+    }
+    lua_pushinteger (L, count);
+    lua_setfield (L, -2, "n");
+    lua_xmove (L, host->L, 1);
+    group_put (group, AUX);
+    settle_decide (group);
+  }
+  /* Never back to the caller, shielded or not. */
+  caller->cancelled = true;
+  task_push_cancelled (L, caller);
+  return lua_error (L);
+}
+
+static int task_index (lua_State *L) {
+  struct task *task = check_task (L);
+  const char *key = luaL_checkstring (L, 2);
+  lua_settop (L, 2);
+  lua_getiuservalue (L, 1, 1);
+  if (strcmp (key, "name") == 0)
+    group_push_name_at (L, 3, task);
+  else if (strcmp (key, "signal") == 0)
+    signal_push_of (L, 3);
+  else
+    lua_getfield (L, lua_upvalueindex (2), key);
+  return 1;
+}
+
+void self_open (lua_State *L, allua *host) {
+  static const luaL_Reg self[] = { { "__index", self_index },       { "__call", self_call },
+                                   { "__newindex", self_newindex }, { "__close", all_each_close },
+                                   { "__tostring", self_tostring }, { NULL, NULL } };
+  static const luaL_Reg methods[]
+      = { { "promise", task_promise }, { "finish", task_finish }, { NULL, NULL } };
+  host_push (host, L, SLOT_SELF);
+  host_push (host, L, SLOT_BOX);
+  luaL_setfuncs (L, self, 1);
+  lua_pushliteral (L, "allua.self");
+  lua_setfield (L, -2, "__metatable");
+  lua_pop (L, 1);
+  host_push (host, L, SLOT_TASK);
+  host_push (host, L, SLOT_BOX);
+  luaL_newlibtable (L, methods);
+  host_push (host, L, SLOT_BOX);
+  luaL_setfuncs (L, methods, 1);
+  lua_pushcclosure (L, task_index, 2);
+  lua_setfield (L, -2, "__index");
+  lua_pop (L, 1);
+}

@@ -1,0 +1,489 @@
+#include "task.h"
+
+#include <string.h>
+
+#include "error.h"
+
+enum { MOST_SWALLOWED = 100 }; /* cancellings that a task may survive before it is stopped */
+
+const char task_mark = 'w';
+
+/* Push the name under which a loaded module has the function at the top, as Lua's own tracebacks do;
+   or nil. */
+static const char *push_function_name (lua_State *L) {
+  int function = lua_gettop (L);
+  lua_getfield (L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  for (lua_pushnil (L); lua_next (L, function + 1); lua_pop (L, 1)) {
+    if (lua_type (L, -2) != LUA_TSTRING || !lua_istable (L, -1))
+      continue;
+    for (lua_pushnil (L); lua_next (L, -2); lua_pop (L, 1)) {
+      if (lua_type (L, -2) == LUA_TSTRING && lua_rawequal (L, -1, function)) {
+        const char *module = lua_tostring (L, -4), *name = lua_tostring (L, -2);
+        if (strcmp (module, LUA_GNAME) == 0)
+          lua_pushstring (L, name);
+        else
+          lua_pushfstring (L, "%s.%s", module, name);
+        lua_replace (L, function + 1);
+        lua_settop (L, function + 1);
+        return lua_tostring (L, -1);
+      }
+    }
+  }
+  lua_pop (L, 1);
+  lua_pushnil (L);
+  return NULL;
+}
+
+/* Whether a function that Lua calls by this name lets its callee suspend. */
+static bool lets_suspend (const char *name) {
+  return strcmp (name, "pcall") == 0 || strcmp (name, "xpcall") == 0 || strcmp (name, "dofile") == 0
+         || strncmp (name, "allua.", 6) == 0 || strncmp (name, "coroutine.", 10) == 0;
+}
+
+/* Push what keeps L from suspending, in words: the innermost C function that cannot. */
+static void push_barrier (lua_State *L) {
+  lua_Debug info;
+  bool handler = false;
+  int level;
+  for (level = 1; lua_getstack (L, level, &info); level++) {
+    lua_getinfo (L, "Snf", &info);
+    if (strcmp (info.namewhat, "metamethod") == 0
+        && (strcmp (info.name, "gc") == 0 || strcmp (info.name, "close") == 0)) {
+      lua_pushfstring (L, "a __%s metamethod that Lua runs here", info.name);
+      return;
+    }
+    if (info.what[0] == 'C') {
+      const char *name = push_function_name (L);
+      if (name && strcmp (name, "xpcall") == 0)
+        handler = true;
+      if (name && strcmp (name, "error") == 0) {
+        lua_pushliteral (L, "a message handler of xpcall");
+        return;
+      }
+      if (strcmp (info.namewhat, "for iterator") == 0) {
+        lua_pushliteral (L, "an iterator written in C, such as ipairs");
+        return;
+      }
+      if (name && !lets_suspend (name))
+        return;
+      if (!name && info.name) {
+        lua_pushstring (L, info.name);
+        return;
+      }
+      lua_pop (L, 1);
+    }
+    lua_pop (L, 1);
+  }
+  lua_pushstring (L, handler ? "a message handler of xpcall" : "a C function");
+}
+
+static int raise_cannot_wait (lua_State *L, allua *host) {
+  luaL_checkstack (L, 12, NULL);
+  if (!host->current)
+    return luaL_error (L, "cannot wait in a callback of the loop: start a task there, with "
+                          "allua.spawn(function() ... end)");
+  if (host->running != L)
+    return luaL_error (L, "cannot wait inside a coroutine made by Lua's own coroutine library: "
+                          "make it with allua.coroutine.wrap or allua.coroutine.create");
+  push_barrier (L);
+  return luaL_error (L, "cannot wait inside %s: Lua cannot suspend it; wait before the call and "
+                        "pass it the value", lua_tostring (L, -1));
+}
+
+struct task *task_enter_join (lua_State *L, allua *host) {
+  struct task *task = host->current;
+  if (task && host->running == L && lua_isyieldable (L))
+    return task;
+  if (task || host->runs || host->turns)
+    raise_cannot_wait (L, host);
+  return NULL;
+}
+
+struct task *task_enter (lua_State *L, allua *host) {
+  struct task *task = task_enter_join (L, host);
+  if (task && task_is_cancelled (task))
+    task_raise_cancelled (L, task);
+  return task;
+}
+
+int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on, lua_KContext ctx,
+                  lua_KFunction k) {
+  if (task->group->host->stress)
+    lua_gc (L, LUA_GCCOLLECT);
+  task->state = wait == WAIT_NOTHING ? TASK_READY : TASK_WAITING;
+  task->wait = (uint8_t)wait;
+  task->wake = WAKE_DONE;
+  task->on = on;
+  task->at = L;
+  lua_pushlightuserdata (L, (void *)&task_mark);
+  return lua_yieldk (L, 1, ctx, k);
+}
+
+enum task_wake task_resumed (lua_State *L, allua *host) {
+  struct task *task = host->current;
+  if (!task || host->running != L)
+    luaL_error (L, "a task that waits can only be resumed by allua");
+  if (task->wake == WAKE_CANCEL) {
+    task->wake = WAKE_DONE;
+    if (task_is_cancelled (task))
+      task_raise_cancelled (L, task);
+  }
+  return task->wake;
+}
+
+void task_push_cancelled (lua_State *L, const struct task *task) {
+  luaL_checkstack (L, 12, NULL);
+  group_push_name (L, task);
+  group_push_reason (L, task);
+  error_push_cancelled (L, task->group->host);
+}
+
+static int never (lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  return luaL_error (L, "a stopped task was resumed");
+}
+
+int task_raise_cancelled (lua_State *L, struct task *task) {
+  if (task->swallowed < MOST_SWALLOWED) {
+    task->swallowed++;
+  } else if (lua_isyieldable (L)) {
+    group_push_name (L, task);
+    lua_pushfstring (L, "allua: task \"%s\" went on after %d cancellings and is stopped",
+                     luaL_tolstring (L, -1, NULL), MOST_SWALLOWED);
+    luaL_traceback (L, L, lua_tostring (L, -1), 0);
+    lua_warning (L, lua_tostring (L, -1), 0);
+    lua_settop (L, 0);
+    task->stop = true;
+    return task_suspend (L, task, WAIT_TIMER, NULL, 0, never);
+  }
+  task_push_cancelled (L, task);
+  return lua_error (L);
+}
+
+/* Arguments: SLOT_COROUTINES' table, the host. Puts a coroutine into the pool. */
+static int make_coroutine (lua_State *L) {
+  allua *host = lua_touserdata (L, 2);
+  struct pooled *made;
+  if (host->live_coroutines == host->pool_size) { /* room for all of them, so that release cannot fail */
+    size_t item = sizeof *host->pool, size = host->pool_size ? host->pool_size * 2 : 64;
+    void *block = mem_resize (&host->mem, host->pool, host->pool_size * item, size * item);
+    if (!block) {
+      host_push (host, L, SLOT_MEMORY);
+      return lua_error (L);
+    }
+    host->pool = block;
+    host->pool_size = size;
+  }
+  made = &host->pool[host->pooled];
+  made->co = lua_newthread (L);
+  made->anchor = luaL_ref (L, 1);
+  host->pooled++;
+  host->live_coroutines++;
+  return 0;
+}
+
+void task_reserve (lua_State *L, allua *host) {
+  if (host->pooled)
+    return;
+  luaL_checkstack (L, 4, NULL);
+  lua_pushcfunction (L, make_coroutine);
+  host_push (host, L, SLOT_COROUTINES);
+  lua_pushlightuserdata (L, host);
+  lua_call (L, 2, 0);
+}
+
+/* The pool must not be empty. */
+static void take_coroutine (allua *host, struct task *task) {
+  const struct pooled *taken = &host->pool[--host->pooled];
+  task->co = taken->co;
+  task->anchor = taken->anchor;
+  host->live_tasks++;
+}
+
+bool task_prepare (allua *host, lua_State *L, struct task *task, int values) {
+  if (!lua_checkstack (host->pool[host->pooled - 1].co, values + 2))
+    return false;
+  take_coroutine (host, task);
+  lua_pushvalue (host->L, SLOT_TASK_MAIN);
+  lua_pushvalue (host->L, SLOT_TASK_FAILED);
+  lua_xmove (host->L, task->co, 2);
+  lua_xmove (L, task->co, values);
+  return true;
+}
+
+/* Put a group's task on a coroutine: its function, `self` and, where it looks at it, `task`. The
+   function has been checked, and the stack of the scheduler has room. Returns LUA_OK, or an error
+   with its value on host->L. */
+static int start (allua *host, struct task *task) {
+  lua_State *L = host->L;
+  struct group *group = task->group;
+  if (!host->pooled) {
+    int status;
+    lua_pushcfunction (L, make_coroutine);
+    lua_pushvalue (L, SLOT_COROUTINES);
+    lua_pushlightuserdata (L, host);
+    status = lua_pcall (L, 2, 0, 0);
+    if (status != LUA_OK)
+      return status;
+  }
+  take_coroutine (host, task);
+  group_load (group);
+  lua_pushvalue (L, SLOT_TASK_MAIN);
+  lua_pushvalue (L, SLOT_TASK_FAILED);
+  if (group->kind == GROUP_MAP) {
+    lua_rawgeti (L, SLOT_SLOTS, group_key (group, AUX));
+    lua_rawgeti (L, SLOT_SLOTS, (lua_Integer)task->index + 1);
+    lua_pushinteger (L, (lua_Integer)task->index + 1);
+    lua_xmove (L, task->co, 5);
+    return LUA_OK;
+  }
+  if (lua_rawgeti (L, SLOT_SLOTS, (lua_Integer)task->index + 1) == LUA_TUSERDATA) {
+    /* Most likely a promise, which runs as its own await; a callable one is called. */
+    if (lua_getmetatable (L, -1)) {
+      bool promise = lua_rawequal (L, -1, SLOT_PROMISE);
+      lua_pop (L, 1);
+      if (promise) {
+        lua_pushvalue (L, SLOT_AWAIT);
+        lua_insert (L, -2);
+        lua_xmove (L, task->co, 4);
+        return LUA_OK;
+      }
+    }
+  }
+  lua_pushvalue (L, SLOT_GROUP);
+  lua_xmove (L, task->co, 4);
+  return LUA_OK;
+}
+
+static void push_task_object (lua_State *L, struct task *task) {
+  struct task **object = lua_newuserdatauv (L, sizeof *object, 1);
+  *object = task;
+  host_push (task->group->host, L, SLOT_TASK);
+  lua_setmetatable (L, -2);
+  lua_pushvalue (L, -2);
+  lua_setiuservalue (L, -2, 1);
+}
+
+/* Whether a function looks at a second argument: only then is there a `task` to make. */
+static bool wants_task_object (lua_State *L, int index) {
+  lua_Debug info;
+  if (!lua_isfunction (L, index))
+    return true;
+  lua_pushvalue (L, index);
+  lua_getinfo (L, ">u", &info);
+  return info.nparams > 1 || info.isvararg;
+}
+
+static int settle_hook (lua_State *L, int status, lua_KContext results) {
+  (void)status;
+  lua_settop (L, (int)results + 1);
+  return (int)results;
+}
+
+/* The task's function is done: its results are above the message handler. */
+static int finish (lua_State *L, int status, lua_KContext ctx) {
+  allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
+  struct task *task = host->current;
+  struct group *group = task->group;
+  int results = lua_gettop (L) - 1;
+  (void)ctx;
+  if (status != LUA_OK && status != LUA_YIELD) {
+    task->failed = true;
+    results = 1;
+    lua_copy (L, -1, 2);
+    lua_settop (L, 2);
+    if ((group->failed || group->decided || group->cancelled || task->cancelled)
+        && group->kind <= GROUP_CALL && !error_is_cancelled (L, host, 2)) {
+      bool same = false;
+      if (group->failed || group->own_reason) {
+        group_peek (L, group, REASON);
+        same = lua_rawequal (L, -1, 2);
+        lua_pop (L, 1);
+      }
+      if (!same) {
+        group_push_name (L, task);
+        error_push_message (L, 2);
+        lua_pushfstring (L, "allua: task \"%s\" failed while it was cancelled: %s",
+                         luaL_tolstring (L, -2, NULL), lua_tostring (L, -1));
+        lua_warning (L, lua_tostring (L, -1), 0);
+        lua_settop (L, 2);
+      }
+    }
+  } else if (results > 1 && group->kind != GROUP_ROOT) {
+    int i;
+    luaL_checkstack (L, 4, "too many results to store");
+    group_load (group);
+    lua_createtable (L, results, 1);
+    for (i = 1; i <= results; i++) {
+      lua_pushvalue (L, i + 1);
+      lua_rawseti (L, -2, i);
+    }
+    lua_pushinteger (L, results);
+    lua_setfield (L, -2, "n");
+    host_push (host, L, SLOT_SLOTS);
+    lua_insert (L, -2);
+    lua_rawseti (L, -2, (lua_Integer)task->index + 1);
+    lua_pop (L, 1);
+    task->several = true;
+  }
+  if (group->options && group->options->on_settle) {
+    group_peek (L, group, ON_SETTLE);
+    group_push_name (L, task);
+    lua_pushstring (L, task->failed ? "rejected" : "fulfilled");
+    if (results)
+      lua_pushvalue (L, 2);
+    else
+      lua_pushnil (L);
+    lua_callk (L, 3, 0, results, settle_hook);
+  }
+  return results;
+}
+
+int task_main (lua_State *L) {
+  allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
+  struct task *task = host->current;
+  struct group *group = task->group;
+  if (task_is_cancelled (task)) {
+    /* It never starts, but somebody wants to hear of it. */
+    lua_settop (L, 1);
+    task_push_cancelled (L, task);
+    return finish (L, LUA_ERRRUN, 0);
+  }
+  if (group->kind <= GROUP_EACH && lua_gettop (L) == 3 && lua_touserdata (L, 3) == group
+      && wants_task_object (L, 2))
+    push_task_object (L, task);
+  return finish (L, lua_pcallk (L, lua_gettop (L) - 2, LUA_MULTRET, 1, 0, finish), 0);
+}
+
+/* The message handler: keep how the task failed, while its stack still stands. */
+int task_failed (lua_State *L) {
+  allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
+  struct task *task = host->current;
+  lua_settop (L, 1);
+  if (!task || error_is_cancelled (L, host, 1) || !lua_checkstack (L, 16))
+    return 1;
+  lua_createtable (L, 0, 8);
+  group_push_name (L, task);
+  luaL_tolstring (L, -1, NULL);
+  lua_setfield (L, 2, "task");
+  lua_settop (L, 2);
+  error_push_record (L, host, 1);
+  if (lua_istable (L, 3)) {
+    lua_getfield (L, 3, "group");
+    lua_pushlightuserdata (L, task->group);
+    lua_getfield (L, 3, "index");
+    if (lua_rawequal (L, 4, 5) && lua_tointeger (L, 6) == task->index)
+      return lua_settop (L, 1), 1; /* raised again on its way up: told already */
+    /* Nothing new: it met the failure of another. */
+    lua_pushboolean (L, lua_rawequal (L, 4, 5));
+    lua_setfield (L, 2, "awaited");
+    lua_settop (L, 3);
+    lua_setfield (L, 2, "from");
+  } else {
+    lua_settop (L, 2);
+    luaL_traceback (L, L, NULL, 1);
+    lua_setfield (L, 2, "traceback");
+  }
+  lua_pushlightuserdata (L, task->group);
+  lua_setfield (L, 2, "group");
+  lua_pushinteger (L, task->index);
+  lua_setfield (L, 2, "index");
+  if (task->group->at)
+    error_push_place (L, task->group->at, 0);
+  else
+    group_peek (L, task->group, STARTED);
+  lua_setfield (L, 2, "started");
+  if (group_peek (L, task->group, RECORDS) == LUA_TNIL) {
+    lua_settop (L, 2);
+    lua_newtable (L);
+    host_push (host, L, SLOT_SLOTS);
+    lua_pushvalue (L, 3);
+    lua_rawseti (L, 4, group_key (task->group, RECORDS));
+    lua_settop (L, 3);
+  }
+  lua_pushvalue (L, 2);
+  lua_rawseti (L, 3, (lua_Integer)task->index + 1);
+  lua_settop (L, 2);
+  error_raised (L, host, 1);
+  return 1;
+}
+
+int task_step (allua *host, struct task *task) {
+  struct task *current = host->current;
+  lua_State *running = host->running;
+  int results = 0, status = LUA_OK;
+  if (!task->co) {
+    if (start (host, task) != LUA_OK) {
+      /* No coroutine, so its error waits on the scheduler's own stack. */
+      task->failed = true;
+      return 1;
+    }
+  } else if (task_is_marked (task->co)) {
+    lua_pop (task->co, 1);
+  }
+  host->current = task;
+  host->running = task->co;
+  task->state = TASK_RUNNING;
+  task->wait = WAIT_NOTHING;
+  status = lua_resume (task->co, host->from ? host->from : host->L,
+                       task->at ? 0 : lua_gettop (task->co) - 1, &results);
+  host->current = current;
+  host->running = running;
+  if (status == LUA_OK)
+    return results;
+  if (status == LUA_YIELD && task_is_marked (task->co) && !task->stop)
+    return -1;
+  if (status == LUA_YIELD && !task->stop) {
+    /* Some C function yielded past us: nobody is there to take it. */
+    lua_settop (task->co, 0);
+    task_unwind (host, task);
+    lua_pushvalue (host->L, SLOT_YIELDED);
+    lua_xmove (host->L, task->co, 1);
+    return 1;
+  }
+  return task_unwind (host, task);
+}
+
+int task_unwind (allua *host, struct task *task) {
+  struct task *current = host->current;
+  lua_State *running = host->running, *co = task->co;
+  host->current = task;
+  host->running = co;
+  task->failed = true;
+  lua_resetthread (co);
+  host->current = current;
+  host->running = running;
+  if (lua_gettop (co) == 0)
+    lua_pushnil (co);
+  return 1;
+}
+
+static void drop (allua *host, int anchor) {
+  luaL_unref (host->L, SLOT_COROUTINES, anchor);
+  host->live_coroutines--;
+}
+
+void task_release (allua *host, struct task *task) {
+  lua_State *co = task->co;
+  task->co = task->at = NULL;
+  host->live_tasks--;
+  lua_settop (co, 0);
+  if (task->exposed) {
+    drop (host, task->anchor);
+    return;
+  }
+  host->pool[host->pooled].co = co;
+  host->pool[host->pooled].anchor = task->anchor;
+  host->pooled++;
+}
+
+void task_trim (allua *host, size_t keep) {
+  while (host->pooled > keep)
+    drop (host, host->pool[--host->pooled].anchor);
+  if (host->live_coroutines == 0 && host->pool) {
+    mem_resize (&host->mem, host->pool, host->pool_size * sizeof *host->pool, 0);
+    host->pool = NULL;
+    host->pool_size = 0;
+  }
+}

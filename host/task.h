@@ -1,0 +1,65 @@
+/* One coroutine: anchored, resumed, cancelled, unwound, recycled. The only lua_resume of a task. */
+#ifndef TASK_H
+#define TASK_H
+
+#include "group.h"
+
+/* What every suspended coroutine of a task has on top of its stack: the mark that this yield is a
+   wait, on its way to the scheduler, and not one of the script's own. */
+extern const char task_mark;
+
+static inline bool task_is_marked (lua_State *co) {
+  return lua_gettop (co) > 0 && lua_touserdata (co, -1) == (void *)&task_mark;
+}
+
+/* To be called by whatever is about to wait on L. Returns the running task; NULL where there is none
+   (and the loop is not running: the caller may run it). Raises where L cannot suspend, and the
+   CancelledError of a task that is cancelled. */
+struct task *task_enter (lua_State *L, allua *host);
+
+/* The same without raising for a cancelling: for waits that end soon by themselves, such as the
+   joining of a group that is being cancelled already. */
+struct task *task_enter_join (lua_State *L, allua *host);
+
+/* Suspend the running task; `k` goes on when it is resumed, and calls task_resumed first. */
+int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on, lua_KContext ctx,
+                  lua_KFunction k);
+
+/* Why it was resumed; raises the CancelledError. */
+enum task_wake task_resumed (lua_State *L, allua *host);
+
+/* Push and raise the CancelledError of a task. A task that has swallowed too many of them is
+   suspended instead, never to come back. */
+int task_raise_cancelled (lua_State *L, struct task *task);
+void task_push_cancelled (lua_State *L, const struct task *task);
+
+/* Whether a wait of this task ends with its cancelling. */
+static inline bool task_is_cancelled (const struct task *task) {
+  return task->cancelled && task->shields == 0;
+}
+
+/* See to it that the pool has a coroutine. Raises when there is no memory. */
+void task_reserve (lua_State *L, allua *host);
+
+/* Take it for a task, with the function and its arguments: the `values` values on top of L's stack
+   (popped). Returns false, having done nothing, when they are too many. */
+bool task_prepare (allua *host, lua_State *L, struct task *task, int values);
+
+/* Resume it until it waits or its function has ended. Returns the number of its results, on top of
+   its coroutine, or -1 when it waits. */
+int task_step (allua *host, struct task *task);
+
+/* End its function where it stands, closing what is open: it has one result then, an error. */
+int task_unwind (allua *host, struct task *task);
+
+/* Take back the coroutine of an ended task. */
+void task_release (allua *host, struct task *task);
+
+/* Give idle coroutines back until `keep` are left. */
+void task_trim (allua *host, size_t keep);
+
+/* The function at the bottom of each coroutine, and its message handler (upvalue 1: the box). */
+int task_main (lua_State *L);
+int task_failed (lua_State *L);
+
+#endif

@@ -1,0 +1,43 @@
+-- allua.promisify(fn): a function whose last parameter is a callback (err, ...), as luv's are, turned
+-- into one that waits.
+local allua = require("allua")
+
+-- When the wait ends early, ask luv to give the request up.
+local guard = {
+  __close = function(self)
+    local request = self.request
+    if self.promise.status == "pending" and type(request) == "userdata" then
+      local uv = package.loaded.luv
+      if uv then
+        pcall(uv.cancel, request)
+      end
+    end
+  end,
+}
+
+return function(fn)
+  local callable = getmetatable(fn)
+  if type(fn) ~= "function" and not (type(callable) == "table" and callable.__call) then
+    error("promisify: expected a function (got " .. type(fn) .. ")", 2)
+  end
+  return function(...)
+    local promise = allua.promise()
+    local pending <close> = setmetatable({ promise = promise }, guard)
+    local arguments = table.pack(...)
+    arguments.n = arguments.n + 1
+    arguments[arguments.n] = function(err, ...)
+      if err then
+        promise:reject(err)
+      else
+        promise:resolve(...)
+      end
+    end
+    local request, message = fn(table.unpack(arguments, 1, arguments.n))
+    if not request and message then
+      -- luv's way to say that nothing was started
+      error(message, 2)
+    end
+    pending.request = request
+    return promise:await()
+  end
+end

@@ -1,0 +1,89 @@
+-- A `require` through which waits pass: a module may wait while it loads, and two tasks that require it
+-- load it once. Otherwise it does what Lua's own does.
+local allua = require("allua")
+local core = require("allua.core")
+local package, type, error, ipairs, tostring = package, type, error, ipairs, tostring
+local concat, is_within, task_of = table.concat, core.within, core.task
+
+local loaded = package.loaded
+local loading = {} -- name → { task, promise }: under way
+local wants = {} -- task → the name that it waits for
+
+local function find(name)
+  local searchers = package.searchers
+  if type(searchers) ~= "table" then
+    error("'package.searchers' must be a table", 3)
+  end
+  local messages = {}
+  for _, searcher in ipairs(searchers) do
+    local loader, data = searcher(name)
+    if type(loader) == "function" then
+      return loader, data
+    elseif type(loader) == "string" then
+      messages[#messages + 1] = loader:find("^\n") and loader or "\n\t" .. loader
+    end
+  end
+  error("module '" .. name .. "' not found:" .. concat(messages), 3)
+end
+
+-- Whether the module's loading waits for the running task: straight, or through other modules.
+local function is_cycle(entry)
+  while entry do
+    if is_within(entry.task) then
+      return true
+    end
+    entry = loading[wants[entry.task]]
+  end
+  return false
+end
+
+local finish = {
+  __close = function(self)
+    loading[self.name] = nil
+    self.promise:resolve()
+  end,
+}
+
+local function load(name)
+  local loader, data = find(name)
+  local entry <close> = setmetatable({ name = name, task = task_of(), promise = allua.promise() }, finish)
+  loading[name] = entry
+  local value = loader(name, data)
+  if value ~= nil then
+    loaded[name] = value
+  elseif loaded[name] == nil then
+    loaded[name] = true
+  end
+  return loaded[name], data
+end
+
+local function require(name)
+  if type(name) == "number" then
+    name = tostring(name)
+  elseif type(name) ~= "string" then
+    error("bad argument #1 to 'require' (string expected, got " .. (name == nil and "no value" or type(name)) .. ")", 2)
+  end
+  local value = loaded[name]
+  if value then
+    return value
+  end
+  local task = task_of() or "outside"
+  while true do
+    wants[task] = nil
+    local entry = loading[name]
+    if not entry then
+      return load(name)
+    elseif is_cycle(entry) then
+      error("module '" .. name .. "' is required while it loads", 2)
+    end
+    wants[task] = name
+    entry.promise:await()
+    value = loaded[name]
+    if value then
+      wants[task] = nil
+      return value
+    end
+  end
+end
+
+return require
