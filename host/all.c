@@ -14,9 +14,6 @@
 #include "settle.h"
 #include "trace.h"
 
-static const char *const names[]
-    = { "all", "map", "all_settled", "flow", "race", "any", "each", "call", "spawn", "run" };
-
 /* Anchor a group that is ready to begin, the userdata on top of L. May raise; after it nothing may. */
 static void anchor (lua_State *L, struct group *group) {
   allua *host = group->host;
@@ -179,7 +176,7 @@ static uint32_t count_tasks (lua_State *L, allua *host, enum group_kind kind, bo
     count++;
   }
   if (count > INT32_MAX / 2)
-    luaL_error (L, "%s: too many tasks", names[kind]);
+    luaL_error (L, "%s: too many tasks", group_kind_name (kind));
   return (uint32_t)count;
 }
 
@@ -250,13 +247,13 @@ static struct group *begin (lua_State *L, allua *host, enum group_kind kind, str
   uint32_t size;
   bool list;
   if (!lua_istable (L, 1))
-    luaL_error (L, "%s: expected a table of %s (got %s)", names[kind],
+    luaL_error (L, "%s: expected a table of %s (got %s)", group_kind_name (kind),
                 kind == GROUP_MAP ? "items" : "tasks", luaL_typename (L, 1));
-  options_check (L, host, options, names[kind]);
+  options_check (L, host, options, group_kind_name (kind));
   if (kind == GROUP_MAP) {
     lua_Integer length = luaL_len (L, 1);
     if (length > INT32_MAX / 2)
-      luaL_error (L, "%s: too many tasks", names[kind]);
+      luaL_error (L, "%s: too many tasks", group_kind_name (kind));
     size = (uint32_t)length;
     list = true;
   } else {

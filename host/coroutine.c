@@ -111,8 +111,9 @@ static int co_resume (lua_State *L) {
   return results == -2 ? wait_through (L, (lua_KContext)co, resume_k) : after_resume (L, results);
 }
 
-/* The bottom of a coroutine made by wrap: its function runs as if under pcall, so that when it fails
-   its <close> handlers still run inside it, where they can wait. */
+/* The bottom of a coroutine that a task makes with wrap: its function runs as if under pcall, so that
+   when it fails its <close> handlers still run inside it, where they can wait. A root task's have the
+   function itself there, as in Lua: its stack, debug.traceback's too, is the same to the letter. */
 static int wrapped_done (lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   if (status != LUA_OK && status != LUA_YIELD)
@@ -157,7 +158,9 @@ static int call_wrapped (lua_State *L) {
   if (refuse (L, co, arguments))
     return after_wrap (L, co, -1);
   lua_xmove (L, co, arguments);
-  results = resume (L, host_of (L), co, lua_status (co) == LUA_OK ? arguments + 1 : arguments);
+  if (lua_status (co) == LUA_OK)
+    arguments = lua_gettop (co) - 1; /* its bottom may take the function as its first */
+  results = resume (L, host_of (L), co, arguments);
   return results == -2 ? wait_through (L, (lua_KContext)co, wrap_k) : after_wrap (L, co, results);
 }
 
@@ -171,13 +174,16 @@ static int co_create (lua_State *L) {
 }
 
 static int co_wrap (lua_State *L) {
+  const struct task *task = host_of (L)->current;
+  bool guarded = task && task->group->kind != GROUP_ROOT;
   lua_State *co;
   luaL_checktype (L, 1, LUA_TFUNCTION);
   lua_pushvalue (L, lua_upvalueindex (1));
   co = lua_newthread (L);
-  lua_pushcfunction (L, wrapped);
+  if (guarded)
+    lua_pushcfunction (co, wrapped);
   lua_pushvalue (L, 1);
-  lua_xmove (L, co, 2);
+  lua_xmove (L, co, 1);
   lua_pushcclosure (L, call_wrapped, 2);
   return 1;
 }

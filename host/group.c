@@ -3,6 +3,12 @@
 #include <math.h>
 #include <string.h>
 
+const char *group_kind_name (enum group_kind kind) {
+  static const char *const names[]
+      = { "all", "map", "all_settled", "flow", "race", "any", "each", "call", "spawn", "run" };
+  return names[kind];
+}
+
 struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32_t size, bool named) {
   size_t bytes = offsetof (struct group, tasks) + size * sizeof (struct task);
   int keys = (int)(named ? 2 * size : size);
@@ -98,10 +104,20 @@ struct group_options *group_extend (lua_State *L, int index) {
   return group->options;
 }
 
+/* The name of a task in a group without names: its number, or, where it is alone, what it is. */
+static void push_number (lua_State *L, const struct task *task) {
+  switch (task->group->kind) {
+  case GROUP_ROOT: lua_pushliteral (L, "main"); break;
+  case GROUP_SPAWN: lua_pushliteral (L, "spawned"); break;
+  case GROUP_CALL: lua_pushliteral (L, "call"); break;
+  default: lua_pushinteger (L, (lua_Integer)task->index + 1);
+  }
+}
+
 void group_push_name_at (lua_State *L, int index, const struct task *task) {
   const struct group *group = task->group;
   if (!group->named) {
-    lua_pushinteger (L, (lua_Integer)task->index + 1);
+    push_number (L, task);
     return;
   }
   lua_getiuservalue (L, index, 1);
@@ -113,7 +129,7 @@ void group_push_name (lua_State *L, const struct task *task) {
   struct group *group = task->group;
   lua_State *own = group->host->L;
   if (!group->named) {
-    lua_pushinteger (L, (lua_Integer)task->index + 1);
+    push_number (L, task);
     return;
   }
   group_load (group);

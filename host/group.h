@@ -129,6 +129,9 @@ enum group_slot {
   TRACE       /* anchor of options.trace */
 };
 
+/* What Lua calls it. */
+const char *group_kind_name (enum group_kind kind);
+
 /* Make a group of `size` tasks and push it. Raises when there is no memory. `named`: its names will
    be in the slots. The tables are at *slots and *results of L's stack (above the group). */
 struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32_t size, bool named);

@@ -166,7 +166,7 @@ static int open_lua (lua_State *L) {
     luaL_openlibs (L);
   if (lua_rawgetp (L, LUA_REGISTRYINDEX, &host_key) != LUA_TNIL)
     return luaL_error (L, "this state has an allua host already");
-  box = lua_newuserdatauv (L, sizeof *box, 1);
+  box = lua_newuserdatauv (L, sizeof *box, 2);
   *box = NULL;
   lua_createtable (L, 0, 1);
   lua_pushcfunction (L, close_box);
@@ -175,6 +175,8 @@ static int open_lua (lua_State *L) {
   host->box = box;
   host->L = lua_newthread (L);
   lua_setiuservalue (L, -2, 1);
+  host->worker = lua_newthread (L);
+  lua_setiuservalue (L, -2, 2);
   luaL_checkstack (host->L, SLOT_LAST + 2 * LUA_MINSTACK, NULL);
   for (i = 1; i <= SLOT_LAST; i++)
     lua_pushnil (host->L);

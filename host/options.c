@@ -150,9 +150,10 @@ static int make_timeout_error (lua_State *L) {
 static void on_timeout (allua *host, struct timer *timer) {
   struct group_options *options
       = (struct group_options *)((char *)timer - offsetof (struct group_options, timeout));
-  lua_pushcfunction (host->L, make_timeout_error);
-  lua_pushlightuserdata (host->L, options->group);
-  lua_pcall (host->L, 1, 1, 0); /* without memory for it, the error of that is the reason */
+  lua_pushcfunction (host->worker, make_timeout_error);
+  lua_pushlightuserdata (host->worker, options->group);
+  lua_pcall (host->worker, 1, 1, 0); /* without memory for it, the error of that is the reason */
+  lua_xmove (host->worker, host->L, 1);
   settle_abort (options->group, true);
 }
 

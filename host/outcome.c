@@ -86,10 +86,38 @@ int outcome_push_all (lua_State *L, int index, struct task *task) {
   return count;
 }
 
+/* Push the record of the failure that ended the group: of the task that failed first, or, where others
+   failed by meeting that, the one at the end of the longest chain. */
+static void push_chain (lua_State *L, struct group *group) {
+  lua_Integer deepest = 0, last = 0;
+  int first;
+  push_record (L, 1, group->winner - 1);
+  if (!lua_istable (L, -1))
+    return;
+  first = lua_gettop (L);
+  group_get (L, 1, RECORDS);
+  for (lua_pushnil (L); lua_next (L, first + 1); lua_settop (L, first + 2)) {
+    lua_Integer depth, index = lua_tointeger (L, first + 2);
+    lua_getfield (L, first + 3, "depth");
+    depth = lua_tointeger (L, -1);
+    lua_getfield (L, first + 3, "origin");
+    if (lua_rawequal (L, -1, first) && (depth > deepest || (depth == deepest && index < last))) {
+      deepest = depth;
+      last = index;
+    }
+  }
+  if (last)
+    lua_rawgeti (L, first + 1, last);
+  else
+    lua_pushvalue (L, first);
+  lua_replace (L, first);
+  lua_settop (L, first);
+}
+
 int outcome_raise (lua_State *L, struct group *group) {
   group_get (L, 1, REASON);
   if (group->winner)
-    push_record (L, 1, group->winner - 1);
+    push_chain (L, group);
   else
     lua_pushnil (L);
   error_raised (L, group->host, -2);

@@ -119,20 +119,20 @@ static void discard (struct reading *r) {
   free (r);
 }
 
-static void on_over_closed (uv_handle_t *handle) {
+static void on_continued_closed (uv_handle_t *handle) {
   discard (handle->data);
 }
 
-static void on_continued_closed (uv_handle_t *handle) {
+static void on_over_closed (uv_handle_t *handle) {
   struct reading *r = handle->data;
-  uv_close ((uv_handle_t *)&r->over, on_over_closed);
+  uv_close ((uv_handle_t *)&r->continued, on_continued_closed);
 }
 
-/* The thread has ended or is about to. */
+/* The thread has ended or is about to. Of the handles `over` goes first: on_over must not follow. */
 static void join (struct reading *r) {
   uv_thread_join (&r->thread);
   reading = NULL;
-  uv_close ((uv_handle_t *)&r->continued, on_continued_closed);
+  uv_close ((uv_handle_t *)&r->over, on_over_closed);
 }
 
 static void cancel (void *data) {
@@ -184,14 +184,14 @@ static int start (uv_loop_t *loop, locale_t locale, const char *prompt, allua_pr
   r->prompt = strdup (prompt);
   error = r->prompt ? uv_pipe (r->orders, 0, 0) : UV_ENOMEM;
   if (!error)
-    error = uv_async_init (loop, &r->over, on_over);
+    error = uv_signal_init (loop, &r->continued);
   if (error) {
     discard (r);
     return error;
   }
-  error = uv_signal_init (loop, &r->continued);
+  error = uv_async_init (loop, &r->over, on_over);
   if (error) {
-    uv_close ((uv_handle_t *)&r->over, on_over_closed);
+    uv_close ((uv_handle_t *)&r->continued, on_continued_closed);
     return error;
   }
   error = uv_signal_start (&r->continued, on_continued, SIGCONT);
@@ -204,7 +204,7 @@ static int start (uv_loop_t *loop, locale_t locale, const char *prompt, allua_pr
   }
   if (error) {
     reading = NULL;
-    uv_close ((uv_handle_t *)&r->continued, on_continued_closed);
+    uv_close ((uv_handle_t *)&r->over, on_over_closed);
   } else
     allua_promise_on_cancel (promise, cancel, r);
   return error;

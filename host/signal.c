@@ -139,12 +139,14 @@ void signal_abort_group (struct group *group) {
       settle_abort (listener, true);
     }
     if (lua_getiuservalue (L, -1, 2) != LUA_TNIL) {
-      lua_pushcfunction (L, launch_listeners);
-      lua_pushvalue (L, -3);
-      lua_pushlightuserdata (L, group);
-      if (lua_pcall (L, 2, 0, 0) != LUA_OK) {
-        lua_warning (L, "allua: not enough memory to call the listeners of a signal", 0);
-        lua_pop (L, 1);
+      lua_State *worker = group->host->worker;
+      lua_pushcfunction (worker, launch_listeners);
+      lua_pushvalue (L, -2);
+      lua_xmove (L, worker, 1);
+      lua_pushlightuserdata (worker, group);
+      if (lua_pcall (worker, 2, 0, 0) != LUA_OK) {
+        lua_warning (worker, "allua: not enough memory to call the listeners of a signal", 0);
+        lua_pop (worker, 1);
       }
     }
     lua_pop (L, 1);

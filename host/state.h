@@ -66,7 +66,8 @@ struct post {
 
 struct allua {
   lua_State *main; /* the state's main thread */
-  lua_State *L;    /* the scheduler's own thread, with the slots above */
+  lua_State *L;    /* the scheduler's own thread, with the slots above: nothing is called on it */
+  lua_State *worker; /* where the scheduler calls what may raise, protected */
   lua_State *from; /* whose C stack the scheduler stands on, or NULL */
   uv_loop_t *loop;
   struct mem mem;

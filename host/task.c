@@ -220,12 +220,14 @@ static int start (allua *host, struct task *task) {
   struct group *group = task->group;
   if (!host->pooled) {
     int status;
-    lua_pushcfunction (L, make_coroutine);
-    lua_pushvalue (L, SLOT_COROUTINES);
-    lua_pushlightuserdata (L, host);
-    status = lua_pcall (L, 2, 0, 0);
-    if (status != LUA_OK)
+    lua_pushcfunction (host->worker, make_coroutine);
+    host_push (host, host->worker, SLOT_COROUTINES);
+    lua_pushlightuserdata (host->worker, host);
+    status = lua_pcall (host->worker, 2, 0, 0);
+    if (status != LUA_OK) {
+      lua_xmove (host->worker, L, 1);
       return status;
+    }
   }
   take_coroutine (host, task);
   group_load (group);
@@ -376,8 +378,16 @@ int task_failed (lua_State *L) {
     if (lua_rawequal (L, 4, 5) && lua_tointeger (L, 6) == task->index)
       return lua_settop (L, 1), 1; /* raised again on its way up: told already */
     /* Nothing new: it met the failure of another. */
-    lua_pushboolean (L, lua_rawequal (L, 4, 5));
-    lua_setfield (L, 2, "awaited");
+    if (lua_rawequal (L, 4, 5)) {
+      lua_pushboolean (L, 1);
+      lua_setfield (L, 2, "awaited");
+      lua_getfield (L, 3, "depth");
+      lua_pushinteger (L, lua_tointeger (L, -1) + 1);
+      lua_setfield (L, 2, "depth");
+      if (lua_getfield (L, 3, "origin") == LUA_TNIL)
+        lua_pushvalue (L, 3);
+      lua_setfield (L, 2, "origin");
+    }
     lua_settop (L, 3);
     lua_setfield (L, 2, "from");
   } else {

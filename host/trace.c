@@ -90,6 +90,8 @@ static void push_record (lua_State *L, int index) {
   lua_createtable (L, 0, 5);
   group_get (L, index, LABEL);
   lua_setfield (L, -2, "label");
+  lua_pushstring (L, group_kind_name (group->kind));
+  lua_setfield (L, -2, "kind");
   lua_pushstring (L, group->failed ? "rejected" : group->cancelled && !group->decided ? "cancelled"
                                                                                      : "fulfilled");
   lua_setfield (L, -2, "status");

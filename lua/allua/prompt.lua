@@ -172,3 +172,116 @@ local function traceback(e)
   local last = text:find("\n%s*%[C%]: in function 'xpcall'")
   return last and text:sub(1, last - 1) or text
 end
+
+return function()
+  local history = history_path()
+  local last_line -- added to the history
+  local current -- the promise of the task that a Ctrl-C cancels
+  local interrupted = false -- it did
+  local staying = 0 -- lines that are done, but not what they spawned
+  local the_end = allua.promise()
+
+  -- Start a task for Ctrl-C to cancel.
+  local function start(fn, ...)
+    interrupted = false
+    current = allua.spawn(fn, ...)
+    return current
+  end
+
+  -- A line of input; nil at its end, false when it was interrupted.
+  local function ask(prompt)
+    local task = start(line.read_line, prompt)
+    local ok, text = pcall(task.await, task)
+    current = nil
+    if not ok then
+      if not interrupted then
+        error(text, 0)
+      end
+      print("^C")
+      return false
+    end
+    if text and text:find("%S") and text ~= last_line then
+      last_line = text
+      line.add_history(text)
+      if history then
+        save_history(history, text)
+      end
+    end
+    return text
+  end
+
+  -- A chunk, of as many lines as it takes: false when there is nothing to run, nil at the end of
+  -- the input.
+  local function read_chunk()
+    local text = ask("> ")
+    if not text then
+      return text
+    end
+    text = text:gsub("^=", "return ")
+    local chunk = load("return " .. text, "=stdin", "t")
+    if chunk then
+      return chunk
+    end
+    while true do
+      local message
+      chunk, message = load(text, "=stdin", "t")
+      if chunk then
+        return chunk
+      elseif not message:find("<eof>$") then
+        say_error(message)
+        return false
+      end
+      local more = ask(">> ")
+      if not more then
+        return more
+      end
+      text = text .. "\n" .. more
+    end
+  end
+
+  local function run(chunk)
+    local done = allua.promise()
+    start(function()
+      local _ <close> = setmetatable({}, {
+        __close = function()
+          done:resolve()
+        end,
+      })
+      local ok, message = xpcall(function()
+        show(chunk())
+      end, traceback)
+      if not ok then
+        say_error(interrupted and "interrupted" or message)
+      -- Are there tasks but the root, this one and those that stay?
+      elseif core.census().tasks > 2 + staying then
+        staying = staying + 1
+        done:resolve()
+        the_end:await()
+      end
+    end)
+    done:await()
+    current = nil
+  end
+
+  core.on_interrupt(function()
+    interrupted = true
+    if current then
+      current:cancel("interrupted")
+    end
+  end)
+  if history then
+    load_history(history)
+  end
+  print(string.format("allua %s (%s)", allua.version, _VERSION))
+  while true do
+    local chunk = read_chunk()
+    if chunk == nil then
+      break
+    elseif chunk then
+      run(chunk)
+    end
+  end
+  print()
+  -- Not to wait for servers and timers of libuv's that are left.
+  os.exit(0)
+end
