@@ -17,7 +17,7 @@
 /* Anchor a group that is ready to begin, the userdata on top of L. May raise; after it nothing may. */
 static void anchor (lua_State *L, struct group *group) {
   allua *host = group->host;
-  uint32_t i;
+  context_inherit (L, -1);
   host_push (host, L, SLOT_LIVE);
   lua_pushvalue (L, -2);
   group->anchor = luaL_ref (L, -2);
@@ -27,9 +27,6 @@ static void anchor (lua_State *L, struct group *group) {
     host_push (host, L, SLOT_MEMORY);
     lua_error (L);
   }
-  group->context = host->current ? context_keep (host->current->context) : NULL;
-  for (i = 0; i < group->size; i++)
-    group->tasks[i].context = group->context;
 }
 
 struct group *all_single (lua_State *L, allua *host, enum group_kind kind, int arguments,
@@ -53,7 +50,6 @@ struct group *all_single (lua_State *L, allua *host, enum group_kind kind, int a
   if (!task_prepare (host, L, &group->tasks[0], arguments + 1)) {
     settle_detach (group);
     luaL_unref (host->L, SLOT_LIVE, group->anchor);
-    context_release (host, group->context);
     luaL_error (L, "too many arguments for a task");
   }
   return group;
@@ -155,8 +151,11 @@ static void check_task (lua_State *L, allua *host, int key, int value) {
     if (promise)
       return;
   }
-  luaL_error (L, "task \"%s\" is not a function (got %s)", luaL_tolstring (L, key, NULL),
-              luaL_typename (L, value));
+  lua_pushliteral (L, "task \"");
+  luaL_tolstring (L, key, NULL);
+  lua_pushfstring (L, "\" is not a function (got %s)", luaL_typename (L, value));
+  lua_concat (L, 3);
+  error_raise (L);
 }
 
 /* How many tasks; checks them all. *list: they are 1 … n. */

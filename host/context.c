@@ -2,82 +2,78 @@
 
 #include "task.h"
 
-struct context *context_keep (struct context *context) {
-  if (context)
-    context->uses++;
-  return context;
+static void push_table (lua_State *L, allua *host, const void *context) {
+  host_push (host, L, SLOT_CONTEXTS);
+  lua_rawgetp (L, -1, context);
+  lua_remove (L, -2);
 }
 
-void context_release (allua *host, struct context *context) {
-  if (!context || --context->uses)
+void context_inherit (lua_State *L, int index) {
+  struct group *group = lua_touserdata (L, index);
+  const struct task *task = group->host->current;
+  uint32_t i;
+  if (!task || !task->context)
     return;
-  luaL_unref (host->L, SLOT_LIVE, context->anchor);
-  mem_resize (&host->mem, context, sizeof *context, 0);
+  index = lua_absindex (L, index);
+  push_table (L, group->host, task->context);
+  group_set (L, index, CONTEXT);
+  for (i = 0; i < group->size; i++)
+    group->tasks[i].context = task->context;
 }
 
+/* The stack: message handler, table, results. */
 static int restore (lua_State *L, int status, lua_KContext before) {
-  allua *host = host_of (L);
-  struct task *task = host->current;
-  context_release (host, task->context);
-  task->context = (struct context *)before;
+  host_of (L)->current->context = (const void *)before;
   if (status != LUA_OK && status != LUA_YIELD)
     return lua_error (L);
-  return lua_gettop (L) - 1;
+  return lua_gettop (L) - 2;
+}
+
+/* Copy the pairs of the table at `from` into the one on top. */
+static void add_values (lua_State *L, int from) {
+  int to = lua_gettop (L);
+  for (lua_pushnil (L); lua_next (L, from);) {
+    lua_pushvalue (L, -2);
+    lua_insert (L, -2);
+    lua_rawset (L, to);
+  }
 }
 
 int context_with (lua_State *L) {
   allua *host = host_of (L);
   struct task *task = host->current;
-  struct context *context, *before;
-  int anchor;
+  lua_KContext before;
   luaL_checktype (L, 1, LUA_TTABLE);
-  luaL_checkany (L, 2);
+  if (!lua_isfunction (L, 2) && luaL_getmetafield (L, 2, "__call") == LUA_TNIL)
+    return luaL_typeerror (L, 2, "function");
   if (!task || host->running != L)
     return luaL_error (L, "allua.with needs a running task: call it inside allua.run");
-  /* A new table: what holds already, then the values. */
+  luaL_checkstack (L, LUA_MINSTACK, NULL);
   lua_newtable (L);
   if (task->context) {
-    host_push (host, L, SLOT_LIVE);
-    lua_rawgeti (L, -1, task->context->anchor);
-    lua_replace (L, -2);
-    for (lua_pushnil (L); lua_next (L, -2);) {
-      lua_pushvalue (L, -2);
-      lua_insert (L, -2);
-      lua_rawset (L, -5);
-    }
-    lua_pop (L, 1);
-  }
-  for (lua_pushnil (L); lua_next (L, 1);) {
-    lua_pushvalue (L, -2);
+    push_table (L, host, task->context);
     lua_insert (L, -2);
-    lua_rawset (L, -4);
+    add_values (L, lua_gettop (L) - 1);
+    lua_remove (L, -2);
   }
-  host_push (host, L, SLOT_LIVE);
-  lua_insert (L, -2);
-  anchor = luaL_ref (L, -2);
-  context = mem_resize (&host->mem, NULL, 0, sizeof *context);
-  if (!context) {
-    luaL_unref (L, -1, anchor);
-    host_push (host, L, SLOT_MEMORY);
-    return lua_error (L);
-  }
-  context->uses = 1;
-  context->anchor = anchor;
-  before = task->context;
-  task->context = context;
+  add_values (L, 1);
+  host_push (host, L, SLOT_CONTEXTS);
+  lua_pushvalue (L, -2);
+  lua_rawsetp (L, -2, lua_topointer (L, -1));
   lua_pop (L, 1);
-  host_push (host, L, SLOT_TASK_FAILED);
   lua_replace (L, 1);
-  return restore (L, lua_pcallk (L, lua_gettop (L) - 2, LUA_MULTRET, 1, (lua_KContext)before, restore),
-                  (lua_KContext)before);
+  host_push (host, L, SLOT_TASK_FAILED);
+  lua_insert (L, 1);
+  before = (lua_KContext)task->context;
+  task->context = lua_topointer (L, 2);
+  return restore (L, lua_pcallk (L, lua_gettop (L) - 3, LUA_MULTRET, 1, before, restore), before);
 }
 
 int context_index (lua_State *L) {
   allua *host = host_of (L);
   if (!host->current || !host->current->context)
     return 0;
-  host_push (host, L, SLOT_LIVE);
-  lua_rawgeti (L, -1, host->current->context->anchor);
+  push_table (L, host, host->current->context);
   lua_pushvalue (L, 2);
   lua_rawget (L, -2);
   return 1;

@@ -1,19 +1,17 @@
-/* Task-local values: which table of them a task sees. */
+/* Task-local values: which table of them a task sees.
+
+   A task has the address of its table; SLOT_CONTEXTS finds the table by it. What keeps the table alive
+   is where it was set: the stack of `with` while its function runs, and the slots of each group that
+   was made meanwhile. */
 #ifndef CONTEXT_H
 #define CONTEXT_H
 
 #include "group.h"
 
-struct context {
-  size_t uses;
-  int anchor; /* of the table in SLOT_LIVE */
-};
+/* The tasks of the group at `index` see what the running task sees. May raise. */
+void context_inherit (lua_State *L, int index);
 
-/* One more, one less user; both accept NULL (no values). Never raise. */
-struct context *context_keep (struct context *context);
-void context_release (allua *host, struct context *context);
-
-/* Lua's allua.with (values, fn, …) and allua.context. */
+/* Lua: allua.with (values, fn, ...); __index of allua.context. */
 int context_with (lua_State *L);
 int context_index (lua_State *L);
 

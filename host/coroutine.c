@@ -2,6 +2,10 @@
 
 #include "task.h"
 
+/* A coroutine has no task-local values of its own, but while it is inside `with` it keeps them over its
+   yields, and its consumer does not see them: what resumes a coroutine keeps the consumer's (`context`)
+   at a fixed place of its stack while that runs. */
+
 /* A coroutine that waits has the task's mark on top of its stack. While it does, its resumer yields as
    well, mark and all, down to the scheduler; resumed again, each takes the mark off the next. */
 
@@ -43,20 +47,27 @@ static bool refuse (lua_State *L, lua_State *co, int arguments) {
   return true;
 }
 
-/* Resume co with what was moved there. Returns the number of values moved to L (from its yield or
-   return), -1 with an error on L, or -2 when the task must wait. */
-static int resume (lua_State *L, allua *host, lua_State *co, int arguments) {
+/* Resume co with what was moved there; the consumer's context is in `place` of L. Returns the number of
+   values moved to L (from its yield or return), -1 with an error on L, or -2 when the task must wait. */
+static int resume (lua_State *L, allua *host, lua_State *co, int place, int arguments) {
   lua_State *running = host->running;
+  const void *outer = host->outer_context;
+  struct task *task = host->running == L ? host->current : NULL;
   int status, results;
-  if (host->running == L)
+  if (task) {
     host->running = co;
+    host->outer_context = lua_touserdata (L, place);
+  }
   status = lua_resume (co, L, arguments, &results);
   host->running = running;
-  if (status == LUA_YIELD && host->running == L && task_is_marked (co)) {
-    if (host->current->stop)
+  host->outer_context = outer;
+  if (status == LUA_YIELD && task && task_is_marked (co)) {
+    if (task->stop)
       lua_resetthread (co); /* its task ends here: what it has open is closed first */
     return -2;
   }
+  if (task)
+    task->context = lua_touserdata (L, place);
   if (status == LUA_OK || status == LUA_YIELD) {
     if (!lua_checkstack (L, results + 1)) {
       lua_pop (co, results);
@@ -70,16 +81,20 @@ static int resume (lua_State *L, allua *host, lua_State *co, int arguments) {
   return -1;
 }
 
+static void push_context (lua_State *L, const allua *host) {
+  lua_pushlightuserdata (L, host->current ? (void *)host->current->context : NULL);
+}
+
 static int wait_through (lua_State *L, lua_KContext ctx, lua_KFunction k) {
   lua_pushlightuserdata (L, (void *)&task_mark);
   return lua_yieldk (L, 1, ctx, k);
 }
 
-static int resume_again (lua_State *L, allua *host, lua_State *co) {
+static int resume_again (lua_State *L, allua *host, lua_State *co, int place) {
   if (host->running != L || !task_is_marked (co))
     luaL_error (L, "a task that waits can only be resumed by allua");
   lua_pop (co, 1);
-  return resume (L, host, co, 0);
+  return resume (L, host, co, place, 0);
 }
 
 /* coroutine.resume */
@@ -97,17 +112,19 @@ static int after_resume (lua_State *L, int results) {
 static int resume_k (lua_State *L, int status, lua_KContext ctx) {
   int results;
   (void)status;
-  results = resume_again (L, host_of (L), (lua_State *)ctx);
+  results = resume_again (L, host_of (L), (lua_State *)ctx, 2);
   return results == -2 ? wait_through (L, ctx, resume_k) : after_resume (L, results);
 }
 
 static int co_resume (lua_State *L) {
+  allua *host = host_of (L);
   lua_State *co = get_co (L);
   int arguments = lua_gettop (L) - 1, results;
   if (refuse (L, co, arguments))
     return after_resume (L, -1);
   lua_xmove (L, co, arguments);
-  results = resume (L, host_of (L), co, arguments);
+  push_context (L, host);
+  results = resume (L, host, co, 2, arguments);
   return results == -2 ? wait_through (L, (lua_KContext)co, resume_k) : after_resume (L, results);
 }
 
@@ -148,11 +165,12 @@ static int wrap_k (lua_State *L, int status, lua_KContext ctx) {
   lua_State *co = (lua_State *)ctx;
   int results;
   (void)status;
-  results = resume_again (L, host_of (L), co);
+  results = resume_again (L, host_of (L), co, 1);
   return results == -2 ? wait_through (L, ctx, wrap_k) : after_wrap (L, co, results);
 }
 
 static int call_wrapped (lua_State *L) {
+  allua *host = host_of (L);
   lua_State *co = lua_tothread (L, lua_upvalueindex (2));
   int arguments = lua_gettop (L), results;
   if (refuse (L, co, arguments))
@@ -160,7 +178,8 @@ static int call_wrapped (lua_State *L) {
   lua_xmove (L, co, arguments);
   if (lua_status (co) == LUA_OK)
     arguments = lua_gettop (co) - 1; /* its bottom may take the function as its first */
-  results = resume (L, host_of (L), co, arguments);
+  push_context (L, host);
+  results = resume (L, host, co, 1, arguments);
   return results == -2 ? wait_through (L, (lua_KContext)co, wrap_k) : after_wrap (L, co, results);
 }
 
@@ -193,10 +212,22 @@ static bool is_main (allua *host, lua_State *L) {
   return host->current && host->current->co == L;
 }
 
+/* Resumed: inside `with` it has the context that it had. */
+static int yielded (lua_State *L, int status, lua_KContext context) {
+  allua *host = host_of (L);
+  (void)status;
+  if (host->current)
+    host->current->context = (const void *)context;
+  return lua_gettop (L);
+}
+
 static int co_yield (lua_State *L) {
   allua *host = host_of (L);
+  const struct task *task = host->current;
   if (is_main (host, L))
     return luaL_error (L, "attempt to yield from outside a coroutine");
+  if (task && host->running == L && task->context != host->outer_context)
+    return lua_yieldk (L, lua_gettop (L), (lua_KContext)task->context, yielded);
   return lua_yield (L, lua_gettop (L));
 }
 

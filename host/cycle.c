@@ -6,12 +6,13 @@
    there is no cycle. Backward from the reader, over all that its waiting blocks: who waits for it,
    and the owner of its group when the owner needs it. When that meets the target there is a cycle,
    when it runs dry there is none. A group whose first result decides blocks its owner only when all
-   that is left of it is blocked: so forward alone cannot prove a cycle through one.
+   that is left of it is blocked: so forward alone cannot prove a cycle through one, and backward takes
+   it for blocked until it has run dry, and then asks whether all of it was met.
 
    A step costs the same whatever it finds: of many waiters, or many tasks, it takes one and leaves
    the rest on the work list. */
 
-enum { FORWARD, BACKWARD };
+enum { FORWARD, BACKWARD, ASSUMED /* groups taken for blocked */ };
 
 struct walk {
   struct task *task;
@@ -24,7 +25,8 @@ struct search {
   allua *host;
   lua_State *L;
   struct task *reader, *target;
-  size_t count[2];
+  size_t count[3];
+  bool met_target;
 };
 
 static void push (struct search *search, int way, struct walk walk) {
@@ -89,18 +91,35 @@ static bool blocks_owner (struct search *search, struct group *group, const stru
   if (!group_is_waited (group))
     return group->owner->state == TASK_WAITING && group->owner->wait == WAIT_CHILDREN
            && group->seen == 1;
-  if (group_needs_all (group))
-    return group->seen == 1;
-  group->suspect = true; /* to be looked at again as its other tasks end */
-  return group->seen == group->pending;
+  if (group->seen > 1)
+    return false;
+  if (!group_needs_all (group))
+    push (search, ASSUMED, (struct walk){ .group = group });
+  return true;
 }
 
-/* One step over what cannot go on while the reader waits. Returns true when that is the target. */
+/* Backward has run dry, or met the target: is it a cycle? */
+static bool verdict (struct search *search) {
+  bool all = search->met_target;
+  while (search->count[ASSUMED] > 0) {
+    struct group *group = search->host->walk[ASSUMED][--search->count[ASSUMED]].group;
+    if (group->seen < group->pending) {
+      group->suspect = true; /* to be looked at again as its other tasks end */
+      all = false;
+    }
+  }
+  return all;
+}
+
+/* One step over what cannot go on while the reader waits. Returns true when that proves a cycle. */
 static bool step_backward (struct search *search) {
   struct walk walk = search->host->walk[BACKWARD][--search->count[BACKWARD]];
   struct task *task = walk.task;
-  if (task == search->target)
-    return true;
+  if (task == search->target) {
+    search->met_target = true;
+    if (search->count[ASSUMED] == 0)
+      return true;
+  }
   if (walk.first && task->link.next != walk.first)
     push (search, BACKWARD, (struct walk){ .task = task->link.next, .first = walk.first });
   if (blocks_owner (search, task->group, task))
@@ -132,6 +151,7 @@ static void push_path (struct search *search) {
   for (task = search->target; task != search->reader && !label; task = next_in_path (search, task))
     label = task->group != search->reader->group;
   luaL_buffinit (L, &text);
+  luaL_addstring (&text, "circular dependency: ");
   group_push_title (L, search->reader, label);
   luaL_addvalue (&text);
   for (task = search->target; task != search->reader; task = next_in_path (search, task)) {
@@ -167,8 +187,11 @@ int cycle_find (lua_State *L, struct task *reader, struct task *target) {
           return 0;
         met = step_forward (&search); /* they may hang together: the other search decides */
       }
-      if (search.count[BACKWARD] == 0)
-        return 0;
+      if (search.count[BACKWARD] == 0) {
+        if (!verdict (&search))
+          return 0;
+        break;
+      }
       if (step_backward (&search))
         break;
     }
@@ -180,7 +203,7 @@ int cycle_find (lua_State *L, struct task *reader, struct task *target) {
 
 void cycle_close (allua *host) {
   int way;
-  for (way = 0; way < 2; way++) {
+  for (way = 0; way < 3; way++) {
     mem_resize (&host->mem, host->walk[way], host->walk_size[way] * sizeof (struct walk), 0);
     host->walk[way] = NULL;
     host->walk_size[way] = 0;

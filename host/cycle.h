@@ -6,7 +6,7 @@
 
 /* Whether `reader` must wait for ever if it now waits for `target` to end. Costs the smaller of what
    waits for the reader and what the target waits for, so that a graph of n waits stays near linear
-   however it is built. Returns 1 (then the path is pushed on L: "a -> b -> a"), 0, or raises when
+   however it is built. Returns 1 (then the message is pushed on L: "circular dependency: a -> b -> a"), 0, or raises when
    there is no memory. */
 int cycle_find (lua_State *L, struct task *reader, struct task *target);
 

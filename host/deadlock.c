@@ -47,31 +47,13 @@ static void add_task (lua_State *L, luaL_Buffer *text, struct task *task) {
   }
 }
 
-/* The group after this one in a walk over all of them, owners before what they own. */
-static struct group *next_group (struct group *group) {
-  uint32_t i;
-  for (i = 0; i < group->size; i++)
-    if (group->tasks[i].children)
-      return group->tasks[i].children;
-  while (group && !group->next) {
-    struct task *owner = group->owner;
-    if (!owner)
-      return NULL;
-    group = owner->group;
-    for (i = owner->index + 1; i < group->size; i++)
-      if (group->tasks[i].children)
-        return group->tasks[i].children;
-  }
-  return group ? group->next : NULL;
-}
-
 void deadlock_push_waits (lua_State *L, allua *host) {
   luaL_Buffer text;
   struct group *group;
   size_t told = 0;
   luaL_checkstack (L, LUA_MINSTACK, NULL);
   luaL_buffinit (L, &text);
-  for (group = host->roots; group; group = next_group (group)) {
+  for (group = host->roots; group; group = group_walk (group)) {
     uint32_t i;
     for (i = 0; i < group->size; i++)
       if (group->tasks[i].state == TASK_WAITING && ++told <= MOST_TOLD)

@@ -130,9 +130,9 @@ const char *error_near_hint (lua_State *L, const struct near *near) {
 }
 
 void error_raised (lua_State *L, allua *host, int index) {
-  index = lua_absindex (L, index);
   lua_pushvalue (L, index);
   lua_xmove (L, host->L, 1);
+  host->raised_in = host->current;
   lua_replace (host->L, SLOT_RAISED);
   lua_xmove (L, host->L, 1);
   lua_replace (host->L, SLOT_RAISED_INFO);
@@ -141,13 +141,20 @@ void error_raised (lua_State *L, allua *host, int index) {
 void error_push_record (lua_State *L, allua *host, int index) {
   index = lua_absindex (L, index);
   host_push (host, L, SLOT_RAISED);
-  if (lua_rawequal (L, index, -1)) {
+  if ((!host->current || host->current == host->raised_in) && lua_rawequal (L, index, -1)) {
     lua_pop (L, 1);
     host_push (host, L, SLOT_RAISED_INFO);
   } else {
     lua_pop (L, 1);
     lua_pushnil (L);
   }
+}
+
+int error_raise (lua_State *L) {
+  luaL_where (L, 1);
+  lua_insert (L, -2);
+  lua_concat (L, 2);
+  return lua_error (L);
 }
 
 static int protected_tostring (lua_State *L) {

@@ -38,6 +38,9 @@ void error_raised (lua_State *L, allua *host, int index);
 /* Push the record that goes with the error at `index`, or nil. */
 void error_push_record (lua_State *L, allua *host, int index);
 
+/* Raise the message on top of L, as luaL_error does; names in it may hold any bytes. */
+int error_raise (lua_State *L);
+
 /* Push the message of any error value, as `lua` would print it. May raise. */
 void error_push_message (lua_State *L, int index);
 

@@ -174,6 +174,24 @@ void group_unlink (struct group *group) {
   group->host->live_groups--;
 }
 
+struct group *group_walk (struct group *group) {
+  uint32_t i;
+  for (i = 0; i < group->size; i++)
+    if (group->tasks[i].children)
+      return group->tasks[i].children;
+  while (group && !group->next) {
+    struct task *owner = group->owner;
+    if (!owner)
+      return NULL;
+    group = owner->group;
+    for (i = owner->index + 1; i < group->size; i++)
+      if (group->tasks[i].children)
+        return group->tasks[i].children;
+  }
+  return group ? group->next : NULL;
+}
+
+
 void group_push_reason (lua_State *L, const struct task *task) {
   struct group *group = task->group;
   if (task->own_reason) {

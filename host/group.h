@@ -21,8 +21,6 @@ enum task_wait {
 
 enum task_wake { WAKE_DONE, WAKE_CANCEL, WAKE_AGAIN /* look at the wait once more: a cycle? */ };
 
-struct context; /* task-local values */
-
 struct task {
   struct promise promise; /* settles when the task ends */
   union {
@@ -36,7 +34,7 @@ struct task {
   lua_State *at; /* the coroutine that waits: co, or one of the user's inside it */
   struct group *group;
   struct group *children; /* groups that it owns and that have not ended */
-  struct context *context;
+  const void *context; /* its task-local values: the address of a table, see context.h */
   uint32_t index;  /* in the group, from 0 */
   int anchor;      /* of co in SLOT_COROUTINES */
   uint8_t state, wait, wake;
@@ -95,7 +93,6 @@ struct group {
   struct group *next, *previous; /* the owner's other children, or the host's other roots */
   struct group *cancel_next;     /* work list of a cancelling */
   struct group_options *options; /* NULL, or in a userdata in the slots */
-  struct context *context;
   lua_State *at;     /* where the owner waits */
   uint32_t size, pending;
   uint32_t nils;     /* tasks that gave nil */
@@ -126,7 +123,8 @@ enum group_slot {
   STARTED,    /* "file:line" of a spawn */
   OPTIONS,    /* anchor of group.options */
   OUTSIDE,    /* anchor of the signal from outside */
-  TRACE       /* anchor of options.trace */
+  TRACE,      /* anchor of options.trace */
+  CONTEXT     /* anchor of the tasks' context */
 };
 
 /* What Lua calls it. */
@@ -165,6 +163,10 @@ const char *group_push_title (lua_State *L, const struct task *task, bool label)
 /* Link into, and out of, the owner's children or the host's roots. */
 void group_link (struct group *group, struct task *owner);
 void group_unlink (struct group *group);
+
+/* The group after this one in a walk over all that are under way, owners before what they own; the
+   first is host.roots. */
+struct group *group_walk (struct group *group);
 
 /* Push why a task is cancelled (any value). */
 void group_push_reason (lua_State *L, const struct task *task);

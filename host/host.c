@@ -93,6 +93,15 @@ static void set_table (lua_State *L, enum slot slot) {
   lua_replace (L, slot);
 }
 
+static void set_weak_table (lua_State *L, enum slot slot, const char *mode) {
+  lua_newtable (L);
+  lua_createtable (L, 0, 1);
+  lua_pushstring (L, mode);
+  lua_setfield (L, -2, "__mode");
+  lua_setmetatable (L, -2);
+  lua_replace (L, slot);
+}
+
 static void set_function (lua_State *L, enum slot slot, lua_CFunction function) {
   lua_pushvalue (L, SLOT_BOX);
   lua_pushcclosure (L, function, 1);
@@ -107,12 +116,8 @@ static void fill_slots (lua_State *L) {
   set_table (L, SLOT_SELF);
   set_table (L, SLOT_PROMISE);
   set_table (L, SLOT_SIGNAL);
-  lua_newtable (L);
-  lua_createtable (L, 0, 1);
-  lua_pushliteral (L, "k");
-  lua_setfield (L, -2, "__mode");
-  lua_setmetatable (L, -2);
-  lua_replace (L, SLOT_PROMISES);
+  set_weak_table (L, SLOT_PROMISES, "k");
+  set_weak_table (L, SLOT_CONTEXTS, "v");
   luaL_newmetatable (L, "allua.task");
   lua_replace (L, SLOT_TASK);
   luaL_newmetatable (L, "allua.controller");
@@ -522,6 +527,8 @@ static bool luv_pending (allua *host) {
 /* The tasks have ended: once luv has let go, the rest follows. On a borrowed loop it is called in each
    of its turns until then. */
 static void tear_down (allua *host) {
+  if (!host->handles)
+    return;
   if (luv_pending (host)) {
     loop_set_busy (host, true);
     return;
@@ -580,7 +587,7 @@ void allua_close (allua *host) {
     tear_down (host);
     return;
   }
-  while (host->handles)
+  for (tear_down (host); host->handles; tear_down (host))
     uv_run (host->loop, UV_RUN_NOWAIT);
   uv_run (host->loop, UV_RUN_DEFAULT);
   destroy (host);

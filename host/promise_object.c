@@ -248,7 +248,7 @@ static int await (lua_State *L, int status, lua_KContext ctx) {
     task = task_enter (L, host);
     if (task) {
       if (!is_by_hand (promise) && cycle_find (L, task, (struct task *)promise))
-        return luaL_error (L, "circular dependency: %s", lua_tostring (L, -1));
+        return error_raise (L);
       return sched_wait_promise (L, task, promise, ctx, await);
     }
     if (!sched_run (host, L, is_settled, promise))

@@ -5,7 +5,10 @@
 #include "place.h"
 #include "trace.h"
 
-enum { MOST_STEPS = 1024 }; /* tasks resumed before the loop looks at its I/O again */
+enum {
+  MOST_STEPS = 1024, /* tasks resumed before the loop looks at its I/O again */
+  MOST_IDLE = 1024   /* coroutines kept for reuse when there is nothing to do */
+};
 
 void sched_ready (allua *host, struct task *task) {
   task->state = TASK_READY;
@@ -115,8 +118,8 @@ void sched_turn (allua *host) {
   }
   host->turns--;
   loop_set_busy (host, host->ready.first != NULL);
-  if (!host->live_tasks)
-    task_trim (host, 1024);
+  if (!host->ready.first && host->pooled > MOST_IDLE)
+    task_trim (host, MOST_IDLE);
 }
 
 bool sched_run (allua *host, lua_State *L, bool (*done) (void *data), void *data) {

@@ -29,7 +29,12 @@ static int raise_unknown (lua_State *L, struct group *group, int key) {
     }
     lua_pop (L, 1);
   }
-  return luaL_error (L, "unknown task \"%s\"%s", name, error_near_hint (L, &near));
+  lua_pushliteral (L, "unknown task \"");
+  lua_pushvalue (L, key);
+  lua_pushliteral (L, "\"");
+  error_near_hint (L, &near);
+  lua_concat (L, 4);
+  return error_raise (L);
 }
 
 /* The task that is called what is at `key`; raises where there is none. NULL: it is fulfilled, and its
@@ -86,7 +91,7 @@ static int give (lua_State *L, struct task *task, bool all) {
   if (!reader)
     return all_run_outside (L, host);
   if (cycle_find (L, reader, task))
-    return luaL_error (L, "circular dependency: %s", lua_tostring (L, -1));
+    return error_raise (L);
   lua_settop (L, 1);
   if (trace_of (reader->group))
     trace_wait (reader, task);
@@ -129,7 +134,11 @@ static int self_call (lua_State *L) {
 }
 
 static int self_newindex (lua_State *L) {
-  return luaL_error (L, "self is read-only: cannot set \"%s\"", luaL_tolstring (L, 2, NULL));
+  lua_pushliteral (L, "self is read-only: cannot set \"");
+  luaL_tolstring (L, 2, NULL);
+  lua_pushliteral (L, "\"");
+  lua_concat (L, 3);
+  return error_raise (L);
 }
 
 static int self_tostring (lua_State *L) {

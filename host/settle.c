@@ -1,6 +1,5 @@
 #include "settle.h"
 
-#include "context.h"
 #include "cycle.h"
 #include "error.h"
 #include "place.h"
@@ -123,8 +122,6 @@ static void end_group (struct group *group) {
   group->ended = true;
   settle_detach (group);
   group_unlink (group);
-  context_release (host, group->context);
-  group->context = NULL;
   if (group_is_waited (group)) {
     sched_wake (host, owner);
   } else if (owner && owner->state == TASK_WAITING && owner->wait == WAIT_CHILDREN

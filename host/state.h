@@ -31,6 +31,7 @@ enum slot {
   SLOT_RAISED,      /* the last error raised because another task failed … */
   SLOT_RAISED_INFO, /* … and the record of that failure */
   SLOT_PROMISES,    /* every promise object that could be rejected unseen: weak keys */
+  SLOT_CONTEXTS,    /* address of a table of task-local values → the table: weak values */
   SLOT_SELF,        /* metatables */
   SLOT_TASK,
   SLOT_PROMISE,
@@ -77,10 +78,12 @@ struct allua {
   struct ring ready;
   struct task *current;   /* the task that runs, or NULL */
   lua_State *running;     /* the innermost coroutine that runs for it */
+  const void *outer_context; /* that of whoever resumed the running coroutine */
   struct handles *handles;
   size_t pending_work;    /* promises of C that are not settled */
   int turns;              /* depth of turns: > 0 inside one */
   int runs;               /* depth of sched_run: > 0 inside one */
+  const struct task *raised_in; /* whose error SLOT_RAISED is */
   bool stress;            /* a full collection at every wait */
 
   /* task */
@@ -100,8 +103,8 @@ struct allua {
   void (*ended) (allua *host, struct task *task, int results); /* settle's */
 
   /* cycle */
-  struct walk *walk[2]; /* work lists */
-  size_t walk_size[2];
+  struct walk *walk[3]; /* work lists */
+  size_t walk_size[3];
   uint32_t epoch;
 
   /* promise */

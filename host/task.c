@@ -166,7 +166,7 @@ static int make_coroutine (lua_State *L) {
   allua *host = lua_touserdata (L, 2);
   struct pooled *made;
   if (host->live_coroutines == host->pool_size) { /* room for all of them, so that release cannot fail */
-    size_t item = sizeof *host->pool, size = host->pool_size ? host->pool_size * 2 : 64;
+    size_t item = sizeof *host->pool, size = host->pool_size < 32 ? 64 : host->pool_size * 2;
     void *block = mem_resize (&host->mem, host->pool, host->pool_size * item, size * item);
     if (!block) {
       host_push (host, L, SLOT_MEMORY);
@@ -488,12 +488,64 @@ void task_release (allua *host, struct task *task) {
   host->pooled++;
 }
 
+/* The live tasks that have a coroutine, one after the other; `group` and `index` are where it stands. */
+static struct task *next_with_coroutine (struct group **group, uint32_t *index) {
+  for (; *group; *group = group_walk (*group), *index = 0)
+    while (*index < (*group)->size) {
+      struct task *task = &(*group)->tasks[(*index)++];
+      if (task->co)
+        return task;
+    }
+  return NULL;
+}
+
+static int anchor_again (lua_State *L, lua_State *co) {
+  lua_pushthread (co);
+  if (co != L)
+    lua_xmove (co, L, 1);
+  return luaL_ref (L, 3);
+}
+
+/* Argument: the host. Anchor all coroutines anew, in a table of the right size. */
+static int renumber (lua_State *L) {
+  allua *host = lua_touserdata (L, 1);
+  int *anchors = lua_newuserdatauv (L, (host->live_coroutines + 1) * sizeof *anchors, 0);
+  struct group *group = host->roots;
+  struct task *task;
+  uint32_t index = 0;
+  size_t count = 0, i;
+  lua_createtable (L, (int)host->live_coroutines, 0);
+  while ((task = next_with_coroutine (&group, &index)) != NULL)
+    anchors[count++] = anchor_again (L, task->co);
+  for (i = 0; i < host->pooled; i++)
+    anchors[count++] = anchor_again (L, host->pool[i].co);
+  if (count != host->live_coroutines)
+    return 0; /* a task is being put together: another time */
+  lua_xmove (L, host->L, 1);
+  lua_replace (host->L, SLOT_COROUTINES);
+  for (count = 0, index = 0, group = host->roots;
+       (task = next_with_coroutine (&group, &index)) != NULL;)
+    task->anchor = anchors[count++];
+  for (i = 0; i < host->pooled; i++)
+    host->pool[i].anchor = anchors[count++];
+  return 0;
+}
+
 void task_trim (allua *host, size_t keep) {
+  const size_t few = 256; /* empty places that are not worth the work */
+  size_t item = sizeof *host->pool;
+  void *block;
   while (host->pooled > keep)
     drop (host, host->pool[--host->pooled].anchor);
-  if (host->live_coroutines == 0 && host->pool) {
-    mem_resize (&host->mem, host->pool, host->pool_size * sizeof *host->pool, 0);
-    host->pool = NULL;
-    host->pool_size = 0;
+  if (host->live_coroutines * 2 + few > host->pool_size)
+    return;
+  lua_pushcfunction (host->worker, renumber);
+  lua_pushlightuserdata (host->worker, host);
+  if (lua_pcall (host->worker, 1, 0, 0) != LUA_OK)
+    lua_pop (host->worker, 1);
+  block = mem_resize (&host->mem, host->pool, host->pool_size * item, host->live_coroutines * item);
+  if (block || !host->live_coroutines) {
+    host->pool = block;
+    host->pool_size = host->live_coroutines;
   }
 }

@@ -4,10 +4,10 @@
 -- children and would be cancelled with it, so it stays, idle, until the prompt ends. A line that
 -- fails, or is interrupted, takes what it spawned with it.
 
-local allua = require "allua"
-local core = require "allua.core"
-local line = require "allua.line"
-local uv = require "luv"
+local allua = require("allua")
+local core = require("allua.core")
+local line = require("allua.line")
+local uv = require("luv")
 
 local HISTORY_LINES = 1000
 
@@ -164,7 +164,9 @@ end
 -- ---- Running a line -----------------------------------------------------------------------------
 
 local function traceback(e)
-  if type(e) ~= "string" and not is_named(e) then
+  if type(e) == "table" and not is_named(e) then
+    e = "(error object) " .. table_text(e)
+  elseif type(e) ~= "string" and not is_named(e) then
     e = string.format("(error object is a %s value)", type(e))
   end
   local text = debug.traceback(tostring(e), 2)
@@ -247,11 +249,12 @@ return function()
           done:resolve()
         end,
       })
-      local ok, message = xpcall(function()
-        show(chunk())
-      end, traceback)
-      if not ok then
-        say_error(interrupted and "interrupted" or message)
+      local results = table.pack(xpcall(chunk, traceback))
+      if results[1] then
+        results = table.pack(xpcall(show, traceback, table.unpack(results, 2, results.n)))
+      end
+      if not results[1] then
+        say_error(interrupted and "interrupted" or results[2])
       -- Are there tasks but the root, this one and those that stay?
       elseif core.census().tasks > 2 + staying then
         staying = staying + 1
@@ -263,6 +266,8 @@ return function()
     current = nil
   end
 
+  -- A line that waits for what never comes is no deadlock: a Ctrl-C can still come.
+  uv.new_async(function() end)
   core.on_interrupt(function()
     interrupted = true
     if current then

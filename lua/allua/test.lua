@@ -1,0 +1,273 @@
+-- `allua test`: busted's runner inside the program, each test a task of its own.
+--
+-- A test's task runs its before_each, its body and its after_each, and is named after the test. What
+-- it leaves behind when it ends well (a task that it spawned, a handle of luv's) makes it fail, and
+-- is ended then, so that the next test starts clean.
+
+local allua = require("allua")
+local core = require("allua.core")
+local uv = require("luv")
+
+local NO_BUSTED = [[
+allua test: busted is not installed for Lua 5.4:
+  apt install lua-busted
+]]
+
+local TIMEOUT_HELP = [[
+  --timeout=SECONDS           the longest that a test's body may take; past it
+                              the test ends with a TimeoutError
+]]
+
+-- ---- What a test leaves behind ------------------------------------------------------------------
+
+local function active_handles()
+  local active = {}
+  uv.walk(function(handle)
+    if handle:is_active() and not handle:is_closing() then
+      active[handle] = true
+    end
+  end)
+  return active
+end
+
+-- Close the handles opened since `before`, and add what they were to `left`.
+local function close_handles(before, left)
+  local counts, kinds = {}, {}
+  for handle in pairs(active_handles()) do
+    if not before[handle] then
+      local kind = uv.handle_get_type(handle)
+      if not counts[kind] then
+        kinds[#kinds + 1] = kind
+      end
+      counts[kind] = (counts[kind] or 0) + 1
+      handle:close()
+    end
+  end
+  table.sort(kinds)
+  for _, kind in ipairs(kinds) do
+    local n = counts[kind]
+    left[#left + 1] = string.format("left open: %d %s %s", n, kind, n == 1 and "handle" or "handles")
+  end
+end
+
+-- What each task waits for: a list of texts, and how often each is in it.
+local function waits()
+  local texts, counts = {}, {}
+  for text in core.waits():gmatch("[^\n]+") do
+    text = text:gsub("^%s+", "")
+    texts[#texts + 1] = text
+    counts[text] = (counts[text] or 0) + 1
+  end
+  return texts, counts
+end
+
+-- Run fn as a task, join it, end what it left behind. Gives that, a text each: the tasks that have
+-- ended with it (others may be alive, the setup of a describe may have started them), the handles
+-- that are new.
+local function run_clean(name, fn)
+  local tasks, texts, known = 0, nil, nil
+  local handles = active_handles()
+  allua.all({
+    [name] = function()
+      local before = core.census().tasks
+      texts, known = waits()
+      fn()
+      -- What is about to end may do so.
+      for _ = 1, 10 do
+        if core.census().tasks <= before then
+          break
+        end
+        allua.yield()
+      end
+      tasks, texts = core.census().tasks, waits()
+    end,
+  })
+  local left = {}
+  local count = tasks - 1 - core.census().tasks
+  local _, still = waits()
+  for text, n in pairs(still) do
+    known[text] = math.max(known[text] or 0, n)
+  end
+  for _, text in ipairs(texts) do
+    known[text] = (known[text] or 0) - 1
+    if known[text] < 0 and #left < count then
+      left[#left + 1] = "left running: " .. text:gsub('^(task ".*") (waits for .*)$', "%1 (%2)")
+    end
+  end
+  local rest = count - #left
+  if rest > 0 then
+    left[#left + 1] = string.format("left running: %d %s", rest, rest == 1 and "task" or "tasks")
+  end
+  close_handles(handles, left)
+  return left
+end
+
+-- ---- Busted --------------------------------------------------------------------------------------
+
+local function full_name(busted, element)
+  local names = {}
+  while element and element.descriptor ~= "file" do
+    table.insert(names, 1, element.name or element.descriptor)
+    element = busted.context.parent(element)
+  end
+  return table.concat(names, " ")
+end
+
+local function located(element, text)
+  return string.format("%s:%d: %s", element.trace.short_src, element.trace.currentline, text)
+end
+
+-- Change one instance of busted's core.
+local function adapt(busted, timeout)
+  local block = require("busted.block")(busted)
+  local register, safe, pop = busted.register, busted.safe, busted.context.pop
+
+  local function run_test(executor, element)
+    -- What this starts is to live longer than the test.
+    if not block.lazySetup(busted.context.parent(element)) then
+      return
+    end
+    -- The test has not ended before its after_each has.
+    local publish, ending = busted.safe_publish, nil
+    busted.safe_publish = function(descriptor, channel, ...)
+      if channel[1] == "test" and channel[2] == "end" then
+        ending = table.pack(descriptor, channel, ...)
+        return true
+      end
+      return publish(descriptor, channel, ...)
+    end
+    local ok, left = pcall(run_clean, full_name(busted, element), function()
+      executor(element)
+    end)
+    busted.safe_publish = publish
+    if not ok then
+      error(left, 0)
+    end
+    if ending[5] == "success" and #left > 0 then
+      ending[5] = tostring(safe("it", function()
+        busted.fail(located(element, table.concat(left, "\n")), 0)
+      end, element))
+    end
+    publish(table.unpack(ending, 1, ending.n))
+  end
+
+  busted.register = function(descriptor, executor, attributes)
+    local run = executor
+    if descriptor == "it" then
+      run = function(element)
+        run_test(executor, element)
+      end
+    end
+    return register(descriptor, run, attributes)
+  end
+
+  busted.safe = function(descriptor, run, element)
+    local body = run
+    if timeout and descriptor == "it" and run == element.run then
+      body = function()
+        local ok, e = pcall(allua.timeout, timeout, run)
+        if not ok then
+          error(allua.is_error(e, "TimeoutError") and located(element, tostring(e)) or e, 0)
+        end
+      end
+    end
+    return safe(descriptor, body, element)
+  end
+
+  -- An insulated block forgets the modules that it loaded: not those that there is one of in a host.
+  busted.context.pop = function(...)
+    local kept = {}
+    for name, module in pairs(package.loaded) do
+      if name == "luv" or name == "allua" or type(name) == "string" and name:find("^allua%.") then
+        kept[name] = module
+      end
+    end
+    pop(...)
+    for name, module in pairs(kept) do
+      package.loaded[name] = module
+    end
+  end
+
+  return busted
+end
+
+-- ---- The command line ------------------------------------------------------------------------------
+
+-- Take our own option out. Gives the rest, the timeout, whether help is wanted; or nil and a message.
+local function parse(args)
+  local rest, timeout, help = { "--ignore-lua" }, nil, false
+  local i = 1
+  while i <= #args and args[i] ~= "--" do
+    local value = args[i]:match("^%-%-timeout=(.*)$")
+    if args[i] == "--timeout" then
+      i = i + 1
+      value = args[i] or ""
+    end
+    if value then
+      timeout = tonumber(value)
+      if not timeout or not (timeout > 0 and timeout < math.huge) then
+        return nil, string.format("--timeout: expected a number of seconds above 0 (got %q)", value)
+      end
+    else
+      help = help or args[i] == "--help" or args[i] == "-h"
+      rest[#rest + 1] = args[i]
+    end
+    i = i + 1
+  end
+  table.move(args, i, #args, #rest + 1, rest)
+  return rest, timeout, help
+end
+
+-- Busted's own help is the message of an error.
+local function print_help()
+  local cli = require("busted.modules.cli")({ standalone = false })
+  cli:set_name("allua test")
+  local _, message = cli:parse({ "--help" })
+  local text = message:gsub("^allua test: error: ", ""):gsub("; re%-run with %-%-help for usage%.$", "")
+  io.write(text:gsub("%s*$", "\n"), TIMEOUT_HELP)
+end
+
+return function(args)
+  local rest, timeout, help = parse(args)
+  if not rest then
+    io.stderr:write("allua test: ", timeout, "\n")
+    return 1
+  end
+  -- Busted leaves by os.exit; here by an error that nobody else knows.
+  local leaving = {}
+  local found, compatibility = pcall(require, "busted.compatibility")
+  if not found then
+    io.stderr:write(compatibility:find("^module 'busted") and NO_BUSTED or compatibility .. "\n")
+    return 1
+  end
+  compatibility.exit = function(code)
+    leaving.code = code
+    error(leaving)
+  end
+  if help then
+    print_help()
+    return 0
+  end
+  local new_core = require("busted.core")
+  package.loaded["busted.core"] = function()
+    return adapt(new_core(), timeout)
+  end
+  _G.arg = rest
+  -- Busted takes its name from the chunk that calls it.
+  local call = load("local runner, options = ...; runner(options)", "@allua test")
+  local runner, ok, message = require("busted.runner"), nil, nil
+  local left = run_clean("allua test", function()
+    ok, message = xpcall(call, function(e)
+      return e == leaving and e or debug.traceback(tostring(e), 2)
+    end, runner, { standalone = false })
+  end)
+  if not ok and message ~= leaving then
+    error(message, 0)
+  end
+  -- Left by the body, or the setup, of a describe or a file: the program would go on for it.
+  if #left > 0 then
+    io.stderr:write("allua test: after the last test:\n  ", table.concat(left, "\n  "), "\n")
+    return 1
+  end
+  return leaving.code and leaving.code ~= 0 and 1 or 0
+end
