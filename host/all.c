@@ -38,8 +38,10 @@ struct group *all_single (lua_State *L, allua *host, enum group_kind kind, int a
   lua_pop (L, 2);
   if (timeout < HUGE_VAL)
     group_extend (L, -1)->timeout_seconds = timeout;
-  if (kind == GROUP_ROOT)
+  if (kind == GROUP_ROOT) {
     group_extend (L, -1);
+    group->patient = true;
+  }
   if (kind == GROUP_SPAWN) {
     error_push_place (L, L, 0);
     group_set (L, -2, STARTED);
@@ -98,10 +100,13 @@ int all_run (lua_State *L, allua *host, int arguments) {
   group->options->done_data = &run;
   all_begin (group, NULL);
   lua_pop (L, 1); /* it is anchored while it is under way */
-  if (!sched_run (host, L, is_run_done, &run))
+  if (!sched_run (host, L, is_run_done, &run)) {
+    if (host->close_asked) {
+      group->options->done = NULL; /* it ends later, when this C frame is gone */
+      return luaL_error (L, "the host was closed while this ran");
+    }
     deadlock_break (host, L, group, is_run_done, &run);
-  if (!run.done)
-    return luaL_error (L, "the host was closed while this ran");
+  }
   if (run.status != ALLUA_OK)
     return lua_error (L);
   return run.results;
@@ -454,6 +459,7 @@ static int lua_run (lua_State *L) {
   if (!owner)
     return all_run (L, host, lua_gettop (L) - 1);
   group = all_single (L, host, GROUP_CALL, lua_gettop (L) - 1, HUGE_VAL);
+  group->patient = true;
   all_begin (group, owner);
   return all_join (L, owner, group);
 }

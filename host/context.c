@@ -43,9 +43,13 @@ int context_with (lua_State *L) {
   allua *host = host_of (L);
   struct task *task = host->current;
   lua_KContext before;
-  luaL_checktype (L, 1, LUA_TTABLE);
-  if (!lua_isfunction (L, 2) && luaL_getmetafield (L, 2, "__call") == LUA_TNIL)
-    return luaL_typeerror (L, 2, "function");
+  if (!lua_istable (L, 1))
+    return luaL_error (L, "with: expected a table of values (got %s)", luaL_typename (L, 1));
+  if (!lua_isfunction (L, 2)) {
+    if (luaL_getmetafield (L, 2, "__call") == LUA_TNIL)
+      return luaL_error (L, "with: expected a function (got %s)", luaL_typename (L, 2));
+    lua_pop (L, 1);
+  }
   if (!task || host->running != L)
     return luaL_error (L, "allua.with needs a running task: call it inside allua.run");
   luaL_checkstack (L, LUA_MINSTACK, NULL);

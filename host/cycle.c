@@ -6,8 +6,9 @@
    there is no cycle. Backward from the reader, over all that its waiting blocks: who waits for it,
    and the owner of its group when the owner needs it. When that meets the target there is a cycle,
    when it runs dry there is none. A group whose first result decides blocks its owner only when all
-   that is left of it is blocked: so forward alone cannot prove a cycle through one, and backward takes
-   it for blocked until it has run dry, and then asks whether all of it was met.
+   that is left of it is blocked: so forward alone cannot prove a cycle through one. Backward leaves it
+   aside at first; when it has run dry, it takes those left aside for blocked, goes on, and asks at the
+   end whether all of each was met.
 
    A step costs the same whatever it finds: of many waiters, or many tasks, it takes one and leaves
    the rest on the work list. */
@@ -26,6 +27,7 @@ struct search {
   lua_State *L;
   struct task *reader, *target;
   size_t count[3];
+  bool assuming; /* second phase of backward */
   bool met_target;
 };
 
@@ -91,14 +93,31 @@ static bool blocks_owner (struct search *search, struct group *group, const stru
   if (!group_is_waited (group))
     return group->owner->state == TASK_WAITING && group->owner->wait == WAIT_CHILDREN
            && group->seen == 1;
-  if (group->seen > 1)
-    return false;
-  if (!group_needs_all (group))
+  if (group_needs_all (group))
+    return group->seen == 1;
+  if (group->seen == 1)
     push (search, ASSUMED, (struct walk){ .group = group });
-  return true;
+  return search->assuming ? group->seen == 1 : group->seen == group->pending;
 }
 
-/* Backward has run dry, or met the target: is it a cycle? */
+/* Backward has run dry: go on as if the groups left aside were blocked. False: there are none. */
+static bool assume (struct search *search) {
+  size_t i;
+  bool more = false;
+  if (search->assuming)
+    return false;
+  search->assuming = true;
+  for (i = 0; i < search->count[ASSUMED]; i++) {
+    struct group *group = search->host->walk[ASSUMED][i].group;
+    if (group->seen == group->pending)
+      continue; /* that was true already */
+    push (search, BACKWARD, (struct walk){ .task = group->owner });
+    more = true;
+  }
+  return more;
+}
+
+/* Backward has run dry for good: is it a cycle? */
 static bool verdict (struct search *search) {
   bool all = search->met_target;
   while (search->count[ASSUMED] > 0) {
@@ -117,7 +136,7 @@ static bool step_backward (struct search *search) {
   struct task *task = walk.task;
   if (task == search->target) {
     search->met_target = true;
-    if (search->count[ASSUMED] == 0)
+    if (!search->assuming)
       return true;
   }
   if (walk.first && task->link.next != walk.first)
@@ -188,9 +207,15 @@ int cycle_find (lua_State *L, struct task *reader, struct task *target) {
         met = step_forward (&search); /* they may hang together: the other search decides */
       }
       if (search.count[BACKWARD] == 0) {
-        if (!verdict (&search))
+        if (search.count[ASSUMED] == 0)
           return 0;
-        break;
+        if (!met)
+          continue;
+        if (!assume (&search)) {
+          if (!verdict (&search))
+            return 0;
+          break;
+        }
       }
       if (step_backward (&search))
         break;

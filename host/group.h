@@ -47,6 +47,7 @@ struct task {
   bool stop : 1;       /* it would not end: never resume it again */
   bool exposed : 1;    /* its script has seen its coroutine: do not use that again */
   bool has_nil : 1;    /* fulfilled with nil: its name still holds the marker */
+  bool nothing : 1;    /* fulfilled with no value at all */
   bool several : 1;    /* fulfilled with more than one value: a table of them in the slots */
   bool place : 1;      /* counts in the group's `running` */
 };
@@ -61,7 +62,7 @@ enum group_kind {
   GROUP_EACH,
   GROUP_CALL,  /* one task, its owner waits: timeout, run */
   GROUP_SPAWN, /* one task; the group is its promise object */
-  GROUP_ROOT   /* one task without an owner, what it spawned is waited for */
+  GROUP_ROOT   /* one task without an owner */
 };
 
 /* What only some groups have. */
@@ -109,6 +110,7 @@ struct group {
   bool suspect : 1;  /* a cycle but for a task that may still decide it */
   bool closed : 1;   /* each: the loop was left */
   bool has_signal : 1;
+  bool patient : 1;  /* what its one task spawned is waited for, not cancelled, when that ends */
   struct ring settled; /* each: ended, not handed out yet */
   struct task tasks[];
 };

@@ -50,7 +50,10 @@ static int shield_done (lua_State *L, int status, lua_KContext ctx) {
 static int lib_shield (lua_State *L) {
   allua *host = host_of (L);
   struct task *task = host->current;
-  luaL_checkany (L, 1);
+  if (!lua_isfunction (L, 1) && luaL_getmetafield (L, 1, "__call") == LUA_TNIL)
+    return luaL_error (L, "shield: expected a function (got %s)", luaL_typename (L, 1));
+  if (!lua_isfunction (L, 1))
+    lua_pop (L, 1);
   if (!task || host->running != L) {
     lua_call (L, lua_gettop (L) - 1, LUA_MULTRET);
     return lua_gettop (L);

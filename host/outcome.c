@@ -73,8 +73,10 @@ int outcome_push_first (lua_State *L, int index, struct task *task) {
 
 int outcome_push_all (lua_State *L, int index, struct task *task) {
   int count, i, values;
-  if (task->promise.status == PROMISE_REJECTED || !task->several)
+  if (task->promise.status == PROMISE_REJECTED || (!task->several && !task->nothing))
     return outcome_push_first (L, index, task);
+  if (task->nothing)
+    return 0;
   lua_getiuservalue (L, index, 1);
   lua_rawgeti (L, -1, (lua_Integer)task->index + 1);
   values = lua_gettop (L);

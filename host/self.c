@@ -37,44 +37,65 @@ static int raise_unknown (lua_State *L, struct group *group, int key) {
   return error_raise (L);
 }
 
-/* The task that is called what is at `key`; raises where there is none. NULL: it is fulfilled, and its
-   first value has been pushed. */
-static struct task *find (lua_State *L, struct group *group, int key) {
-  if (!group->named) {
-    int integer;
-    lua_Integer index = lua_tointegerx (L, key, &integer);
-    if (integer && lua_type (L, key) == LUA_TNUMBER
-        && (lua_Unsigned)index - 1u < (lua_Unsigned)group->size)
-      return &group->tasks[index - 1];
-    raise_unknown (L, group, key);
-  }
-  lua_getiuservalue (L, 1, 2);
-  lua_pushvalue (L, key);
-  switch (lua_rawget (L, -2)) {
-  case LUA_TLIGHTUSERDATA: {
-    struct task *task = lua_touserdata (L, -1);
-    if (task >= group->tasks && task < group->tasks + group->size) {
-      lua_pop (L, 2);
-      return task;
+/* The task of a group with names that is called what is at `key`, or NULL: the names are sorted, integers
+   first, then strings in byte order. */
+static struct task *search (lua_State *L, struct group *group, int key) {
+  bool integer = lua_isinteger (L, key);
+  size_t length = 0;
+  const char *name = lua_type (L, key) == LUA_TSTRING ? lua_tolstring (L, key, &length) : NULL;
+  uint32_t low = 0, high = group->size;
+  if (!integer && !name)
+    return NULL;
+  lua_getiuservalue (L, 1, 1);
+  while (low < high) {
+    uint32_t middle = low + (high - low) / 2;
+    int order;
+    lua_rawgeti (L, -1, (lua_Integer)group->size + middle + 1);
+    if (lua_isinteger (L, -1)) {
+      lua_Integer x = lua_tointeger (L, key), y = lua_tointeger (L, -1);
+      order = integer ? (x > y) - (x < y) : 1;
+    } else if (integer) {
+      order = -1;
+    } else {
+      size_t size;
+      const char *other = lua_tolstring (L, -1, &size);
+      order = memcmp (name, other, length < size ? length : size);
+      if (order == 0)
+        order = (length > size) - (length < size);
     }
-    break;
-  }
-  case LUA_TNIL: {
-    uint32_t i;
-    /* When all has ended the names of tasks that gave nil are gone from the results. */
-    for (i = 0; group->ended && i < group->size; i++) {
-      group_push_name_at (L, 1, &group->tasks[i]);
-      if (lua_rawequal (L, -1, key)) {
-        lua_pop (L, 3);
-        return &group->tasks[i];
-      }
+    lua_pop (L, 1);
+    if (order == 0) {
       lua_pop (L, 1);
+      return &group->tasks[middle];
     }
-    raise_unknown (L, group, key);
+    if (order < 0)
+      high = middle;
+    else
+      low = middle + 1;
   }
-  }
-  lua_remove (L, -2);
+  lua_pop (L, 1);
   return NULL;
+}
+
+/* The same for any group; raises where there is none. */
+static struct task *find (lua_State *L, struct group *group, int key) {
+  struct task *task;
+  lua_Integer index;
+  int integer;
+  index = lua_tointegerx (L, key, &integer);
+  if (integer && lua_type (L, key) == LUA_TNUMBER) {
+    lua_pushinteger (L, index); /* 1.0 is 1 */
+    lua_replace (L, key);
+    if (!group->named) {
+      if ((lua_Unsigned)index - 1u < (lua_Unsigned)group->size)
+        return &group->tasks[index - 1];
+      raise_unknown (L, group, key);
+    }
+  }
+  task = group->named ? search (L, group, key) : NULL;
+  if (!task)
+    raise_unknown (L, group, key);
+  return task;
 }
 
 static int waited (lua_State *L, int status, lua_KContext ctx);
@@ -111,26 +132,30 @@ static int waited (lua_State *L, int status, lua_KContext ctx) {
 
 static int self_index (lua_State *L) {
   struct group *group = lua_touserdata (L, 1);
-  struct task *task = find (L, group, 2);
-  return task ? give (L, task, false) : 1;
+  if (group->named && !group->ended) {
+    /* The quick way: the results have its value, or say which task it is. */
+    lua_getiuservalue (L, 1, 2);
+    lua_pushvalue (L, 2);
+    switch (lua_rawget (L, -2)) {
+    case LUA_TNIL: break;
+    case LUA_TLIGHTUSERDATA: {
+      struct task *task = lua_touserdata (L, -1);
+      if (task >= group->tasks && task < group->tasks + group->size) {
+        lua_settop (L, 2);
+        return give (L, task, false);
+      }
+      return 1;
+    }
+    default: return 1;
+    }
+    lua_settop (L, 2);
+  }
+  return give (L, find (L, group, 2), false);
 }
 
 static int self_call (lua_State *L) {
-  struct group *group = lua_touserdata (L, 1);
-  struct task *task;
   lua_settop (L, 2);
-  task = find (L, group, 2);
-  if (!task) {
-    /* Fulfilled: but is that all it returned? */
-    uint32_t i;
-    for (i = 0; i < group->size && !task; i++) {
-      group_push_name_at (L, 1, &group->tasks[i]);
-      if (lua_rawequal (L, -1, 2))
-        task = &group->tasks[i];
-      lua_pop (L, 1);
-    }
-  }
-  return give (L, task, true);
+  return give (L, find (L, lua_touserdata (L, 1), 2), true);
 }
 
 static int self_newindex (lua_State *L) {
@@ -160,15 +185,6 @@ static int task_promise (lua_State *L) {
   lua_getiuservalue (L, 1, 1);
   lua_replace (L, 1);
   task = find (L, group, 2);
-  if (!task) {
-    uint32_t i;
-    for (i = 0; i < group->size && !task; i++) {
-      group_push_name_at (L, 1, &group->tasks[i]);
-      if (lua_rawequal (L, -1, 2))
-        task = &group->tasks[i];
-      lua_pop (L, 1);
-    }
-  }
   return promise_object_push_view (L, group->host, 1, task);
 }
 

@@ -245,7 +245,7 @@ static void settle (allua *host, struct task *task, int results) {
   struct task *next = NULL;
   enum promise_status status
       = task->failed || never_started ? PROMISE_REJECTED : PROMISE_FULFILLED;
-  if (status == PROMISE_REJECTED && task->cancelled)
+  if (status == PROMISE_REJECTED && (task->cancelled || task->stop))
     task->promise.cancelled = never_started || results == 0 || !task->co
                               || lua_isnil (task->co, -1)
                               || error_is_cancelled (task->co, host, -1);
@@ -273,7 +273,7 @@ void settle_ended (allua *host, struct task *task, int results) {
     /* Nothing outlives it: its children are cancelled and joined; a root waits for its own. */
     task->state = TASK_WAITING;
     task->wait = WAIT_CHILDREN;
-    if (task->group->kind != GROUP_ROOT || task->cancelled || task->failed) {
+    if (!task->group->patient || task->cancelled || task->failed) {
       struct group *child, *next;
       for (child = task->children; child; child = next) {
         next = child->next;

@@ -312,6 +312,8 @@ static int finish (lua_State *L, int status, lua_KContext ctx) {
         lua_settop (L, 2);
       }
     }
+  } else if (results == 0) {
+    task->nothing = true;
   } else if (results > 1 && group->kind != GROUP_ROOT) {
     int i;
     luaL_checkstack (L, 4, "too many results to store");

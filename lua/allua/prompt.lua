@@ -7,6 +7,7 @@
 local allua = require("allua")
 local core = require("allua.core")
 local line = require("allua.line")
+local stall = require("allua.stall")
 local uv = require("luv")
 
 local HISTORY_LINES = 1000
@@ -163,16 +164,15 @@ end
 
 -- ---- Running a line -----------------------------------------------------------------------------
 
-local function traceback(e)
-  if type(e) == "table" and not is_named(e) then
-    e = "(error object) " .. table_text(e)
-  elseif type(e) ~= "string" and not is_named(e) then
-    e = string.format("(error object is a %s value)", type(e))
+-- The report of an error: of a task that failed below the line with that task's traceback, and how it
+-- came to the line; else with the line's.
+local function report(e)
+  local text = core.describe(e)
+  if not text:find("\nstack traceback:\n", 1, true) then
+    text = debug.traceback(text, 2)
   end
-  local text = debug.traceback(tostring(e), 2)
   -- What called the line is of no interest.
-  local last = text:find("\n%s*%[C%]: in function 'xpcall'")
-  return last and text:sub(1, last - 1) or text
+  return (text:gsub("\n%s*%[C%]: in function 'xpcall'\n.*$", ""))
 end
 
 return function()
@@ -243,18 +243,19 @@ return function()
 
   local function run(chunk)
     local done = allua.promise()
-    start(function()
+    local stuck
+    local task = start(function()
       local _ <close> = setmetatable({}, {
         __close = function()
           done:resolve()
         end,
       })
-      local results = table.pack(xpcall(chunk, traceback))
+      local results = table.pack(xpcall(chunk, report))
       if results[1] then
-        results = table.pack(xpcall(show, traceback, table.unpack(results, 2, results.n)))
+        results = table.pack(xpcall(show, report, table.unpack(results, 2, results.n)))
       end
       if not results[1] then
-        say_error(interrupted and "interrupted" or results[2])
+        say_error(interrupted and "interrupted" or stuck or results[2])
       -- Are there tasks but the root, this one and those that stay?
       elseif core.census().tasks > 2 + staying then
         staying = staying + 1
@@ -262,12 +263,14 @@ return function()
         the_end:await()
       end
     end)
+    local _ <close> = stall(function(e)
+      stuck = tostring(e)
+      task:cancel(e)
+    end)
     done:await()
     current = nil
   end
 
-  -- A line that waits for what never comes is no deadlock: a Ctrl-C can still come.
-  uv.new_async(function() end)
   core.on_interrupt(function()
     interrupted = true
     if current then

@@ -6,6 +6,7 @@
 
 local allua = require("allua")
 local core = require("allua.core")
+local stall = require("allua.stall")
 local uv = require("luv")
 
 local NO_BUSTED = [[
@@ -61,16 +62,22 @@ local function waits()
   return texts, counts
 end
 
+local on_stall -- ends the innermost run_clean
+
 -- Run fn as a task, join it, end what it left behind. Gives that, a text each: the tasks that have
 -- ended with it (others may be alive, the setup of a describe may have started them), the handles
--- that are new.
+-- that are new, the errors that nobody will see.
 local function run_clean(name, fn)
-  local tasks, texts, known = 0, nil, nil
-  local handles = active_handles()
-  allua.all({
+  local tasks, texts, known
+  local handles, reported = active_handles(), core.census().reported
+  local controller, outer = allua.abort_controller(), on_stall
+  on_stall = function(e)
+    controller:abort(e)
+  end
+  local ok, message = pcall(allua.all, {
     [name] = function()
       local before = core.census().tasks
-      texts, known = waits()
+      _, known = waits()
       fn()
       -- What is about to end may do so.
       for _ = 1, 10 do
@@ -79,26 +86,39 @@ local function run_clean(name, fn)
         end
         allua.yield()
       end
-      tasks, texts = core.census().tasks, waits()
+      texts = waits()
+      tasks = core.census().tasks - 1
     end,
-  })
-  local left = {}
-  local count = tasks - 1 - core.census().tasks
-  local _, still = waits()
-  for text, n in pairs(still) do
-    known[text] = math.max(known[text] or 0, n)
+  }, { signal = controller.signal })
+  on_stall = outer
+  if not ok and message ~= controller.signal.reason then
+    error(message, 0)
   end
-  for _, text in ipairs(texts) do
-    known[text] = (known[text] or 0) - 1
-    if known[text] < 0 and #left < count then
-      left[#left + 1] = "left running: " .. text:gsub('^(task ".*") (waits for .*)$', "%1 (%2)")
+  local left = {}
+  local count = tasks and tasks - core.census().tasks or 0
+  if count > 0 then
+    local _, still = waits()
+    for text, n in pairs(still) do
+      known[text] = math.max(known[text] or 0, n)
+    end
+    for _, text in ipairs(texts) do
+      known[text] = (known[text] or 0) - 1
+      if known[text] < 0 and #left < count then
+        left[#left + 1] = "left running: " .. text:gsub('^(task ".*") (waits for .*)$', "%1 (%2)")
+      end
+    end
+    count = count - #left
+    if count > 0 then
+      left[#left + 1] = string.format("left running: %d %s", count, count == 1 and "task" or "tasks")
     end
   end
-  local rest = count - #left
-  if rest > 0 then
-    left[#left + 1] = string.format("left running: %d %s", rest, rest == 1 and "task" or "tasks")
-  end
   close_handles(handles, left)
+  core.report()
+  count = core.census().reported - reported
+  if count > 0 then
+    left[#left + 1] =
+      string.format("left unseen: %d %s, reported on standard error", count, count == 1 and "error" or "errors")
+  end
   return left
 end
 
@@ -256,6 +276,9 @@ return function(args)
   -- Busted takes its name from the chunk that calls it.
   local call = load("local runner, options = ...; runner(options)", "@allua test")
   local runner, ok, message = require("busted.runner"), nil, nil
+  local _ <close> = stall(function(e)
+    on_stall(e)
+  end)
   local left = run_clean("allua test", function()
     ok, message = xpcall(call, function(e)
       return e == leaving and e or debug.traceback(tostring(e), 2)
