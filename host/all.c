@@ -141,12 +141,13 @@ static int compare (const void *a, const void *b) {
   }
 }
 
-static void check_task (lua_State *L, allua *host, int key, int value) {
+/* Returns whether it is a promise. */
+static bool check_task (lua_State *L, allua *host, int key, int value) {
   if (lua_isfunction (L, value))
-    return;
+    return false;
   if (luaL_getmetafield (L, value, "__call") != LUA_TNIL) {
     lua_pop (L, 1);
-    return;
+    return false;
   }
   if (lua_type (L, value) == LUA_TUSERDATA && lua_getmetatable (L, value)) {
     bool promise;
@@ -154,17 +155,18 @@ static void check_task (lua_State *L, allua *host, int key, int value) {
     promise = lua_rawequal (L, -1, -2);
     lua_pop (L, 2);
     if (promise)
-      return;
+      return true;
   }
   lua_pushliteral (L, "task \"");
   luaL_tolstring (L, key, NULL);
   lua_pushfstring (L, "\" is not a function (got %s)", luaL_typename (L, value));
   lua_concat (L, 3);
-  error_raise (L);
+  return error_raise (L);
 }
 
-/* How many tasks; checks them all. *list: they are 1 … n. */
-static uint32_t count_tasks (lua_State *L, allua *host, enum group_kind kind, bool *list) {
+/* How many tasks; checks them all. *list: they are 1 … n. *adopts: there are promises among them. */
+static uint32_t count_tasks (lua_State *L, allua *host, enum group_kind kind, bool *list,
+                             bool *adopts) {
   lua_Unsigned count = 0, length = lua_rawlen (L, 1);
   *list = true;
   for (lua_pushnil (L); lua_next (L, 1); lua_pop (L, 1)) {
@@ -176,7 +178,8 @@ static uint32_t count_tasks (lua_State *L, allua *host, enum group_kind kind, bo
     } else {
       luaL_error (L, "task names are strings or integers (got %s)", luaL_typename (L, -2));
     }
-    check_task (L, host, lua_gettop (L) - 1, lua_gettop (L));
+    if (check_task (L, host, lua_gettop (L) - 1, lua_gettop (L)))
+      *adopts = true;
     count++;
   }
   if (count > INT32_MAX / 2)
@@ -249,7 +252,7 @@ static struct group *begin (lua_State *L, allua *host, enum group_kind kind, str
                             int options) {
   struct group *group;
   uint32_t size;
-  bool list;
+  bool list, adopts = false;
   if (!lua_istable (L, 1))
     luaL_error (L, "%s: expected a table of %s (got %s)", group_kind_name (kind),
                 kind == GROUP_MAP ? "items" : "tasks", luaL_typename (L, 1));
@@ -261,9 +264,10 @@ static struct group *begin (lua_State *L, allua *host, enum group_kind kind, str
     size = (uint32_t)length;
     list = true;
   } else {
-    size = count_tasks (L, host, kind, &list);
+    size = count_tasks (L, host, kind, &list, &adopts);
   }
   group = group_new (L, host, kind, size, !list);
+  group->adopts = adopts;
   if (list) {
     uint32_t i;
     for (i = 1; i <= size; i++) {

@@ -47,8 +47,12 @@ static void push (struct search *search, int way, struct walk walk) {
   host->walk[way][search->count[way]++] = walk;
 }
 
-static void push_group (struct search *search, struct group *group, uint32_t index) {
-  push (search, FORWARD, (struct walk){ .group = group, .index = index });
+/* Once a search: through groups that one result decides the waits may well go round. */
+static void push_group (struct search *search, struct group *group) {
+  if (group->passed == search->host->epoch)
+    return;
+  group->passed = search->host->epoch;
+  push (search, FORWARD, (struct walk){ .group = group });
 }
 
 /* One step over what must end before a task can go on. Returns true when that is the reader. */
@@ -57,7 +61,7 @@ static bool step_forward (struct search *search) {
   struct task *task = walk.task;
   if (walk.group) {
     if (walk.index + 1 < walk.group->size)
-      push_group (search, walk.group, walk.index + 1);
+      push (search, FORWARD, (struct walk){ .group = walk.group, .index = walk.index + 1 });
     task = &walk.group->tasks[walk.index];
     if (task->promise.status != PROMISE_PENDING)
       return false;
@@ -71,11 +75,11 @@ static bool step_forward (struct search *search) {
     if (promise->kind == PROMISE_OF_TASK)
       push (search, FORWARD, (struct walk){ .task = (struct task *)promise });
   } else if (task->wait == WAIT_GROUP || task->wait == WAIT_NEXT) {
-    push_group (search, task->on, 0);
+    push_group (search, task->on);
   } else if (task->wait == WAIT_CHILDREN) {
     struct group *group;
     for (group = task->children; group; group = group->next)
-      push_group (search, group, 0);
+      push_group (search, group);
   }
   return false;
 }

@@ -99,6 +99,7 @@ struct group {
   uint32_t nils;     /* tasks that gave nil */
   uint32_t winner;   /* race, any; each: the failing one. Index + 1, 0: none */
   uint32_t epoch, seen, via; /* cycle: tasks seen blocked in this search, the first of them */
+  uint32_t passed;           /* cycle: the search that has gone through it forward */
   int anchor;        /* in SLOT_LIVE */
   uint8_t kind;
   bool named : 1;
@@ -110,6 +111,7 @@ struct group {
   bool suspect : 1;  /* a cycle but for a task that may still decide it */
   bool closed : 1;   /* each: the loop was left */
   bool has_signal : 1;
+  bool adopts : 1;   /* there are promises among its tasks: they run, cancelled or not */
   bool patient : 1;  /* what its one task spawned is waited for, not cancelled, when that ends */
   struct ring settled; /* each: ended, not handed out yet */
   struct task tasks[];

@@ -508,7 +508,7 @@ static int close_lua (lua_State *L) {
 }
 
 static int count_luv (lua_State *L) {
-  lua_pushinteger (L, (lua_Integer)luvs_count (L));
+  lua_pushinteger (L, (lua_Integer)luvs_count (L, lua_touserdata (L, 1)));
   return 1;
 }
 
@@ -518,7 +518,8 @@ static bool luv_pending (allua *host) {
   if (!host->own_state || !host->own_luv)
     return false;
   lua_pushcfunction (host->main, count_luv);
-  if (lua_pcall (host->main, 0, 1, 0) == LUA_OK)
+  lua_pushlightuserdata (host->main, host);
+  if (lua_pcall (host->main, 1, 1, 0) == LUA_OK)
     pending = lua_tointeger (host->main, -1) > 0;
   lua_pop (host->main, 1);
   return pending;

@@ -65,9 +65,10 @@ static void count (lua_State *L, void *data) {
   ++*(size_t *)data;
 }
 
-size_t luvs_count (lua_State *L) {
+size_t luvs_count (lua_State *L, allua *host) {
   size_t result = 0;
-  each_object (L, true, count, &result);
+  /* luv keeps some requests after their end (of uv.fs_scandir): those libuv does not count. */
+  each_object (L, host->loop->active_reqs.count > 0, count, &result);
   return result;
 }
 

@@ -11,7 +11,7 @@ int luvs_open (lua_State *L);
 void luvs_close_all (lua_State *L, allua *host);
 
 /* How many luv handles and requests libuv still knows of. May raise. */
-size_t luvs_count (lua_State *L);
+size_t luvs_count (lua_State *L, allua *host);
 
 /* The loop that the state's luv uses, loading that module when it has to; NULL when it cannot be had
    (then an error message is pushed). */

@@ -263,6 +263,46 @@ static int await (lua_State *L, int status, lua_KContext ctx) {
   return outcome_push_all (L, 1, (struct task *)promise);
 }
 
+/* Until the task that the group's task stands for has ended, cancelled as it is. */
+static int adopted_ended (lua_State *L, int status, lua_KContext ctx) {
+  struct task *task = ((allua *)ctx)->current;
+  (void)status;
+  task_resumed (L, (allua *)ctx);
+  task->shields--;
+  return task_raise_cancelled (L, task);
+}
+
+/* A promise among the tasks of a group: await it. If it is a task's, that one belongs to the group now:
+   cancelled with it, and joined. */
+static int adopt (lua_State *L, int status, lua_KContext ctx) {
+  struct promise *promise = *(struct promise **)lua_touserdata (L, 1);
+  allua *host = (allua *)ctx;
+  struct task *task = host->current;
+  if (!is_by_hand (promise) && promise->status == PROMISE_PENDING && task_is_cancelled (task)) {
+    task->wake = WAKE_DONE;
+    task->shields++;
+    group_push_reason (L, task);
+    settle_cancel_task (L, (struct task *)promise);
+    if (promise->status == PROMISE_PENDING && !cycle_find (L, task, (struct task *)promise))
+      return sched_wait_promise (L, task, promise, ctx, adopted_ended);
+    return adopted_ended (L, status, ctx);
+  }
+  if (promise->status == PROMISE_PENDING) {
+    task_enter (L, host);
+    promise->handled = true;
+    if (!is_by_hand (promise) && cycle_find (L, task, (struct task *)promise))
+      return error_raise (L);
+    return sched_wait_promise (L, task, promise, ctx, adopt);
+  }
+  return await (L, LUA_OK, ctx);
+}
+
+static int promise_adopt (lua_State *L) {
+  lua_settop (L, 1);
+  luaL_checkstack (L, LUA_MINSTACK, NULL);
+  return adopt (L, LUA_OK, (lua_KContext)host_of (L));
+}
+
 static int promise_await (lua_State *L) {
   allua *host = host_of (L);
   check (L, host, 1);
@@ -397,7 +437,8 @@ void promise_object_open (lua_State *L, allua *host) {
   luaL_newlibtable (L, methods);
   host_push (host, L, SLOT_BOX);
   luaL_setfuncs (L, methods, 1);
-  lua_getfield (L, -1, "await");
+  host_push (host, L, SLOT_BOX);
+  lua_pushcclosure (L, promise_adopt, 1);
   lua_xmove (L, host->L, 1);
   lua_replace (host->L, SLOT_AWAIT);
   lua_pushcclosure (L, promise_index, 2);

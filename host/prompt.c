@@ -96,6 +96,7 @@ static void edit (void *data) {
   struct reading *r = data;
   uselocale (r->locale);
   flockfile (stdout);
+  rl_prep_terminal (0); /* before the prompt can be seen: what is typed then is not echoed twice */
   r->line = readline (r->prompt);
   funlockfile (stdout);
   uv_async_send (&r->over);

@@ -93,7 +93,7 @@ static void step (allua *host, struct task *task) {
     host->ended (host, task, lua_gettop (task->co));
     return;
   }
-  if (task_is_cancelled (task) && !task->co
+  if (task_is_cancelled (task) && !task->co && !task->group->adopts
       && !(task->group->options && task->group->options->on_settle)) {
     host->ended (host, task, 0); /* it has not started and never does */
     return;

@@ -344,11 +344,20 @@ static int finish (lua_State *L, int status, lua_KContext ctx) {
   return results;
 }
 
+/* Whether the function is the one that stands for a promise among the tasks. */
+static bool is_adopting (lua_State *L, allua *host) {
+  bool same;
+  host_push (host, L, SLOT_AWAIT);
+  same = lua_rawequal (L, 2, -1);
+  lua_pop (L, 1);
+  return same;
+}
+
 int task_main (lua_State *L) {
   allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
   struct task *task = host->current;
   struct group *group = task->group;
-  if (task_is_cancelled (task)) {
+  if (task_is_cancelled (task) && !is_adopting (L, host)) {
     /* It never starts, but somebody wants to hear of it. */
     lua_settop (L, 1);
     task_push_cancelled (L, task);

@@ -25,11 +25,16 @@ return function(fn)
     local pending <close> = setmetatable({ promise = promise }, guard)
     local arguments = table.pack(...)
     arguments.n = arguments.n + 1
+    local mine = promise -- the callback gives it up: luv may keep that for longer than it needs it
     arguments[arguments.n] = function(err, ...)
-      if err then
-        promise:reject(err)
+      local settled = mine
+      mine = nil
+      if not settled then
+        return
+      elseif err then
+        settled:reject(err)
       else
-        promise:resolve(...)
+        settled:resolve(...)
       end
     end
     local request, message = fn(table.unpack(arguments, 1, arguments.n))

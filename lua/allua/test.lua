@@ -77,7 +77,7 @@ local function run_clean(name, fn)
   local ok, message = pcall(allua.all, {
     [name] = function()
       local before = core.census().tasks
-      _, known = waits()
+      known = select(2, waits())
       fn()
       -- What is about to end may do so.
       for _ = 1, 10 do
