@@ -210,36 +210,41 @@ check:
 check-gc: deps-test $(BUILD)/allua
 	@ALLUA_STRESS_GC=1 spec/support/run $(SPECS)
 
+# 199 is no exit status of ours, so that spec/support/run tells a report from a failed test.
 # A spec may ask for more memory than there is, and may start a Lua that knows nothing of ASan.
-ASAN = ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:verify_asan_link_order=0 \
-  $(MAKE) BUILD=$(BUILD)/asan CFLAGS='$(CFLAGS) -fsanitize=address -fno-omit-frame-pointer' \
+ASAN_OPTIONS = exitcode=199:detect_leaks=1:allocator_may_return_null=1:verify_asan_link_order=0
+ASAN = ASAN_OPTIONS=$(ASAN_OPTIONS) $(MAKE) BUILD=$(BUILD)/asan \
+  CFLAGS='$(CFLAGS) -fsanitize=address -fno-omit-frame-pointer' \
   LUA='env LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so) $(LUA)'
 check-asan:
-	$(ASAN) test
+	+$(ASAN) test
 
 check-ubsan:
-	UBSAN_OPTIONS=print_stacktrace=1 $(MAKE) test BUILD=$(BUILD)/ubsan \
+	UBSAN_OPTIONS=exitcode=199:print_stacktrace=1 $(MAKE) test BUILD=$(BUILD)/ubsan \
 	  CFLAGS='$(CFLAGS) -fsanitize=undefined -fno-sanitize-recover=all'
 
-VALGRIND := valgrind -q --leak-check=full --error-exitcode=99 \
+VALGRIND := valgrind -q --leak-check=full --error-exitcode=199 \
   --trace-children=yes --trace-children-skip=/bin/*,/usr/*
 check-valgrind: deps-dev
 	ALLUA_SPEC_SCALE=100 $(MAKE) test RUN='$(VALGRIND)'
 
 check-faults:
 	$(MAKE) faults
-	$(ASAN) faults
+	+$(ASAN) faults
 
 # ---- Read it
 
 .PHONY: lint format
+# Begins a recipe's line: $(call step,luacheck) shows that it is luacheck's turn.
+step = $(if $(V),,@echo '  $1';)
+
 lint: deps
-	clang-format --dry-run -Werror $(C_FILES)
-	$(STYLUA) --check $(LUA_DIRS)
-	luacheck -q --no-color $(LUA_DIRS)
-	cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr \
-	  --error-exitcode=1 host
-	printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -I{} \
+	$(call step,clang-format) clang-format --dry-run -Werror $(C_FILES)
+	$(call step,stylua) $(STYLUA) --check $(LUA_DIRS)
+	$(call step,luacheck) luacheck -q --no-color $(LUA_DIRS)
+	$(call step,cppcheck) cppcheck -q --std=c11 --enable=warning,performance,portability \
+	  --inline-suppr --error-exitcode=1 host
+	$(call step,clang-tidy) printf '%s\n' $(SOURCES) | xargs -P $$(nproc) -I{} \
 	  clang-tidy --quiet {} -- $(FLAGS) -iquote host $(DEBIAN_CFLAGS)
 	$(MAKE) all programs BUILD=$(BUILD)/gcc CC=gcc CFLAGS='$(CFLAGS) -Werror'
 	$(MAKE) all programs BUILD=$(BUILD)/clang CC=clang CFLAGS='$(CFLAGS) -Werror'

@@ -49,6 +49,7 @@ struct task {
   bool has_nil : 1;    /* fulfilled with nil: its name still holds the marker */
   bool nothing : 1;    /* fulfilled with no value at all */
   bool several : 1;    /* fulfilled with more than one value: a table of them in the slots */
+  bool hook_failed : 1; /* on_settle raised: its error is on top of the results */
   bool place : 1;      /* counts in the group's `running` */
 };
 
@@ -111,6 +112,7 @@ struct group {
   bool suspect : 1;  /* a cycle but for a task that may still decide it */
   bool closed : 1;   /* each: the loop was left */
   bool has_signal : 1;
+  bool hook_failed : 1; /* failed by on_settle: even all_settled raises that */
   bool adopts : 1;   /* there are promises among its tasks: they run, cancelled or not */
   bool patient : 1;  /* what its one task spawned is waited for, not cancelled, when that ends */
   struct ring settled; /* each: ended, not handed out yet */

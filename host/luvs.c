@@ -102,7 +102,7 @@ void luvs_close_all (lua_State *L, allua *host) {
 static void call_walk (lua_State *L, void *data) {
   (void)data;
   lua_pushvalue (L, 1);
-  lua_pushvalue (L, -3);
+  lua_pushvalue (L, -2);
   lua_call (L, 1, 0);
 }
 

@@ -224,7 +224,7 @@ int outcome_of (lua_State *L, int status, lua_KContext ctx) {
   luaL_checkstack (L, LUA_MINSTACK, NULL);
   if (trace_of (group))
     trace_print (L, 1);
-  if (group->failed && group->kind != GROUP_SETTLED)
+  if (group->failed && (group->kind != GROUP_SETTLED || group->hook_failed))
     return outcome_raise (L, group);
   if (group->cancelled && !group->own_reason && owner && task_is_cancelled (owner))
     return task_raise_cancelled (L, owner);

@@ -194,6 +194,18 @@ static void fail (struct group *group, struct task *task) {
   settle_abort (group, true);
 }
 
+/* on_settle raised what is on top of host->L: whatever else the outcome was to be, it is that. */
+static void fail_by_hook (struct group *group) {
+  if (group->hook_failed) {
+    lua_pop (group->host->L, 1);
+    return;
+  }
+  group_put (group, REASON);
+  group->hook_failed = group->failed = group->own_reason = true;
+  group->winner = 0;
+  settle_cancel (group);
+}
+
 static void apply (struct group *group, struct task *task) {
   bool rejected = task->promise.status == PROMISE_REJECTED;
   bool open = !group->failed && !group->decided && !group->cancelled;
@@ -249,6 +261,11 @@ static void settle (allua *host, struct task *task, int results) {
     task->promise.cancelled = never_started || results == 0 || !task->co
                               || lua_isnil (task->co, -1)
                               || error_is_cancelled (task->co, host, -1);
+  if (task->hook_failed) {
+    lua_xmove (task->co, host->L, 1);
+    results--;
+    fail_by_hook (group);
+  }
   if (trace_of (group))
     trace_end (task);
   store (task, status, results);

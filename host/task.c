@@ -277,10 +277,15 @@ static bool wants_task_object (lua_State *L, int index) {
   return info.nparams > 1 || info.isvararg;
 }
 
-static int settle_hook (lua_State *L, int status, lua_KContext results) {
-  (void)status;
-  lua_settop (L, (int)results + 1);
-  return (int)results;
+/* After on_settle: its error goes on top of the results. */
+static int after_hook (lua_State *L, int status, lua_KContext results) {
+  allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
+  if (status == LUA_OK || status == LUA_YIELD) {
+    lua_settop (L, (int)results + 1);
+    return (int)results;
+  }
+  host->current->hook_failed = true;
+  return (int)results + 1;
 }
 
 /* The task's function is done: its results are above the message handler. */
@@ -339,7 +344,7 @@ static int finish (lua_State *L, int status, lua_KContext ctx) {
       lua_pushvalue (L, 2);
     else
       lua_pushnil (L);
-    lua_callk (L, 3, 0, results, settle_hook);
+    return after_hook (L, lua_pcallk (L, 3, 0, 0, results, after_hook), results);
   }
   return results;
 }

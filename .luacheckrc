@@ -1,0 +1,8 @@
+std = "lua54"
+max_line_length = 120
+
+files["examples"].read_globals = { "all", "allua" }
+-- A loop that is left at once is what some specs are about.
+files["spec"] = { std = "+busted", ignore = { "512" } }
+-- C functions of the programs beside them.
+files["spec/embed"].read_globals = { "read" }
