@@ -374,6 +374,14 @@ static bool has_ended (void *data) {
   return ((const struct group *)data)->ended;
 }
 
+/* The waterfall of a loop over a group (at 1), once, when that has ended. */
+static void show_trace (lua_State *L, struct group *group) {
+  if (!group->ended || !trace_of (group))
+    return;
+  trace_print (L, 1);
+  group->options->trace = NULL;
+}
+
 /* Only the group is on the stack. */
 static int each_next (lua_State *L, int status, lua_KContext ctx) {
   struct group *group = lua_touserdata (L, 1);
@@ -394,6 +402,8 @@ static int each_next (lua_State *L, int status, lua_KContext ctx) {
       deadlock_break (host, L, group, has_next, group);
   }
   task = ring_pop (&group->settled);
+  if (group->ended && (!task || task->promise.status == PROMISE_REJECTED))
+    show_trace (L, group);
   if (!task)
     return group->failed ? outcome_raise (L, group) : 0;
   if (task->promise.status == PROMISE_REJECTED)
@@ -409,9 +419,8 @@ int all_each_next (lua_State *L) {
 }
 
 static int each_closed (lua_State *L, int status, lua_KContext ctx) {
-  (void)L;
   (void)status;
-  (void)ctx;
+  show_trace (L, (struct group *)ctx);
   return 0;
 }
 
@@ -420,17 +429,19 @@ int all_each_close (lua_State *L) {
   struct group *group = lua_touserdata (L, 1);
   allua *host = host_of (L);
   struct task *owner;
-  if (group->kind != GROUP_EACH || group->ended)
+  if (group->kind != GROUP_EACH)
     return 0;
+  if (group->ended)
+    return each_closed (L, LUA_OK, (lua_KContext)group);
   owner = task_enter_join (L, host);
   settle_decide (group);
   if (!owner && !group->owner) {
     if (!sched_run (host, L, has_ended, group))
       deadlock_break (host, L, group, has_ended, group);
   } else if (owner == group->owner && group->pending) {
-    return task_suspend (L, owner, WAIT_GROUP, group, 0, each_closed);
+    return task_suspend (L, owner, WAIT_GROUP, group, (lua_KContext)group, each_closed);
   }
-  return 0;
+  return each_closed (L, LUA_OK, (lua_KContext)group);
 }
 
 /* timeout (seconds, fn, …) */

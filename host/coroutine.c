@@ -50,16 +50,19 @@ static bool refuse (lua_State *L, lua_State *co, int arguments) {
 /* Resume co with what was moved there; the consumer's context is in `place` of L. Returns the number of
    values moved to L (from its yield or return), -1 with an error on L, or -2 when the task must wait. */
 static int resume (lua_State *L, allua *host, lua_State *co, int place, int arguments) {
-  lua_State *running = host->running;
+  lua_State *running = host->running, *barrier = host->barrier;
   const void *outer = host->outer_context;
   struct task *task = host->running == L ? host->current : NULL;
   int status, results;
   if (task) {
     host->running = co;
     host->outer_context = lua_touserdata (L, place);
+    if (!barrier && !lua_isyieldable (L))
+      host->barrier = L;
   }
   status = lua_resume (co, L, arguments, &results);
   host->running = running;
+  host->barrier = barrier;
   host->outer_context = outer;
   if (status == LUA_YIELD && task && task_is_marked (co)) {
     if (task->stop)
@@ -79,6 +82,23 @@ static int resume (lua_State *L, allua *host, lua_State *co, int place, int argu
   }
   lua_xmove (co, L, 1);
   return -1;
+}
+
+/* Close what a coroutine has open. None of that can wait: Lua closes it where it cannot suspend. */
+static int reset (lua_State *L, allua *host, lua_State *co, const char *where) {
+  lua_State *running = host->running, *barrier = host->barrier;
+  const char *name = host->barrier_name;
+  int status;
+  if (running) {
+    host->running = co;
+    host->barrier = L;
+    host->barrier_name = where;
+  }
+  status = lua_resetthread (co);
+  host->running = running;
+  host->barrier = barrier;
+  host->barrier_name = name;
+  return status;
 }
 
 static void push_context (lua_State *L, const allua *host) {
@@ -142,13 +162,13 @@ static int wrapped (lua_State *L) {
   return wrapped_done (L, lua_pcallk (L, lua_gettop (L) - 1, LUA_MULTRET, 0, 0, wrapped_done), 0);
 }
 
-static int after_wrap (lua_State *L, lua_State *co, int results) {
+static int after_wrap (lua_State *L, allua *host, lua_State *co, int results) {
   if (results < 0) {
     int status = lua_status (co);
     if (status != LUA_OK && status != LUA_YIELD) {
       lua_pushvalue (L, -1);
       lua_xmove (L, co, 1); /* where resetting expects it */
-      status = lua_resetthread (co);
+      status = reset (L, host, co, "the <close> handler of a generator that failed");
       lua_xmove (co, L, 1);
     }
     if (status != LUA_ERRMEM && lua_type (L, -1) == LUA_TSTRING) {
@@ -162,11 +182,12 @@ static int after_wrap (lua_State *L, lua_State *co, int results) {
 }
 
 static int wrap_k (lua_State *L, int status, lua_KContext ctx) {
+  allua *host = host_of (L);
   lua_State *co = (lua_State *)ctx;
   int results;
   (void)status;
-  results = resume_again (L, host_of (L), co, 1);
-  return results == -2 ? wait_through (L, ctx, wrap_k) : after_wrap (L, co, results);
+  results = resume_again (L, host, co, 1);
+  return results == -2 ? wait_through (L, ctx, wrap_k) : after_wrap (L, host, co, results);
 }
 
 static int call_wrapped (lua_State *L) {
@@ -174,13 +195,13 @@ static int call_wrapped (lua_State *L) {
   lua_State *co = lua_tothread (L, lua_upvalueindex (2));
   int arguments = lua_gettop (L), results;
   if (refuse (L, co, arguments))
-    return after_wrap (L, co, -1);
+    return after_wrap (L, host, co, -1);
   lua_xmove (L, co, arguments);
   if (lua_status (co) == LUA_OK)
     arguments = lua_gettop (co) - 1; /* its bottom may take the function as its first */
   push_context (L, host);
   results = resume (L, host, co, 1, arguments);
-  return results == -2 ? wait_through (L, (lua_KContext)co, wrap_k) : after_wrap (L, co, results);
+  return results == -2 ? wait_through (L, (lua_KContext)co, wrap_k) : after_wrap (L, host, co, results);
 }
 
 static int co_create (lua_State *L) {
@@ -258,7 +279,7 @@ static int co_close (lua_State *L) {
   enum status status = status_of (L, co);
   if (status != DEAD && status != SUSPENDED)
     return luaL_error (L, "cannot close a %s coroutine", status_names[status]);
-  if (lua_resetthread (co) == LUA_OK) {
+  if (reset (L, host_of (L), co, "coroutine.close") == LUA_OK) {
     lua_pushboolean (L, 1);
     return 1;
   }

@@ -515,7 +515,8 @@ static int count_luv (lua_State *L) {
 /* Whether libuv still knows of luv's handles or requests, so that the state must wait for them. */
 static bool luv_pending (allua *host) {
   bool pending = false;
-  if (!host->own_state || !host->own_luv)
+  /* A loop of our own is run until it has nothing left anyway. */
+  if (host->own_loop || !host->own_state || !host->own_luv)
     return false;
   lua_pushcfunction (host->main, count_luv);
   lua_pushlightuserdata (host->main, host);
@@ -588,8 +589,7 @@ void allua_close (allua *host) {
     tear_down (host);
     return;
   }
-  for (tear_down (host); host->handles; tear_down (host))
-    uv_run (host->loop, UV_RUN_NOWAIT);
+  tear_down (host);
   uv_run (host->loop, UV_RUN_DEFAULT);
   destroy (host);
 }

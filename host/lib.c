@@ -116,6 +116,7 @@ static int core_census (lua_State *L) {
   set_count (L, "promises", host->live_promises);
   set_count (L, "coroutines", host->live_coroutines);
   set_count (L, "timers", host->timer_count);
+  set_count (L, "reported", host->reported);
   set_count (L, "handles", handles - loop_count_active (host));
   return 1;
 }
@@ -163,6 +164,15 @@ static int core_near (lua_State *L) {
     lua_pop (L, 1);
   }
   error_near_hint (L, &near);
+  return 1;
+}
+
+/* core.describe (e) → the report of an error that was caught: message, traceback, chain of tasks. */
+static int core_describe (lua_State *L) {
+  luaL_checkany (L, 1);
+  lua_settop (L, 1);
+  error_push_record (L, host_of (L), 1);
+  error_push_report (L, 1);
   return 1;
 }
 
@@ -255,7 +265,7 @@ static const luaL_Reg functions[] = { { "sleep", lib_sleep },
 static const luaL_Reg core[]
     = { { "error", core_error }, { "census", core_census }, { "collect", core_collect },
         { "task", core_task },   { "within", core_within }, { "waits", core_waits },
-        { "near", core_near },   { "report", core_report }, { "load", core_load },
+        { "near", core_near },   { "report", core_report }, { "describe", core_describe }, { "load", core_load },
         { NULL, NULL } };
 
 /* With the box as upvalue, for those that need it. */

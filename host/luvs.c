@@ -47,7 +47,11 @@ static void each_object (lua_State *L, bool requests, void (*found) (lua_State *
     luaL_getmetatable (L, "uv_fs");
     for (i = 1; i <= last; i++) {
       if (lua_rawgeti (L, LUA_REGISTRYINDEX, i) == LUA_TUSERDATA && lua_getmetatable (L, -1)) {
-        bool request = lua_rawequal (L, -1, kinds + 1) || lua_rawequal (L, -1, kinds + 2), handle;
+        bool fs = lua_rawequal (L, -1, kinds + 2), handle;
+        bool request = fs || lua_rawequal (L, -1, kinds + 1);
+        /* What uv.fs_scandir gives without a callback is no request that anybody waits for. */
+        if (fs && !((uv_fs_t *)lua_touserdata (L, -2))->cb)
+          request = false;
         lua_rawget (L, kinds);
         handle = lua_toboolean (L, -1);
         lua_pop (L, 1);

@@ -48,6 +48,7 @@ static void stop_computing (lua_State *L, lua_Debug *info) {
   lua_sethook (L, NULL, 0, 0);
   if (!host || !host->current || host->running != L)
     return;
+  ((struct program *)allua_data (host))->interrupted = true;
   host_cancel_all (host, SLOT_INTERRUPTED);
   host->current->cancelled = true;
   if (task_is_cancelled (host->current)) {

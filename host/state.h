@@ -78,6 +78,8 @@ struct allua {
   struct ring ready;
   struct task *current;   /* the task that runs, or NULL */
   lua_State *running;     /* the innermost coroutine that runs for it */
+  lua_State *barrier;     /* what cannot suspend, though a coroutine that it resumed could … */
+  const char *barrier_name; /* … in words, where its stack does not tell */
   const void *outer_context; /* that of whoever resumed the running coroutine */
   struct handles *handles;
   size_t pending_work;    /* promises of C that are not settled */

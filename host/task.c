@@ -1,5 +1,6 @@
 #include "task.h"
 
+#include <lualib.h>
 #include <string.h>
 
 #include "error.h"
@@ -8,28 +9,38 @@ enum { MOST_SWALLOWED = 100 }; /* cancellings that a task may survive before it 
 
 const char task_mark = 'w';
 
-/* Push the name under which a loaded module has the function at the top, as Lua's own tracebacks do;
-   or nil. */
-static const char *push_function_name (lua_State *L) {
-  int function = lua_gettop (L);
-  lua_getfield (L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-  for (lua_pushnil (L); lua_next (L, function + 1); lua_pop (L, 1)) {
-    if (lua_type (L, -2) != LUA_TSTRING || !lua_istable (L, -1))
-      continue;
-    for (lua_pushnil (L); lua_next (L, -2); lua_pop (L, 1)) {
+/* The name of the function at `function` in a module's table, which is on top (popped): pushed. */
+static bool push_field_name (lua_State *L, int function, const char *module) {
+  if (lua_istable (L, -1))
+    for (lua_pushnil (L); lua_next (L, -2); lua_pop (L, 1))
       if (lua_type (L, -2) == LUA_TSTRING && lua_rawequal (L, -1, function)) {
-        const char *module = lua_tostring (L, -4), *name = lua_tostring (L, -2);
-        if (strcmp (module, LUA_GNAME) == 0)
-          lua_pushstring (L, name);
+        if (module)
+          lua_pushfstring (L, "%s.%s", module, lua_tostring (L, -2));
         else
-          lua_pushfstring (L, "%s.%s", module, name);
+          lua_pushvalue (L, -2);
         lua_replace (L, function + 1);
         lua_settop (L, function + 1);
-        return lua_tostring (L, -1);
+        return true;
       }
-    }
+  lua_settop (L, function);
+  return false;
+}
+
+/* Push the name of the function on top as Lua's standard libraries, or allua, have it; or nil. */
+static const char *push_function_name (lua_State *L) {
+  static const char *const modules[] = { LUA_STRLIBNAME, LUA_TABLIBNAME, LUA_COLIBNAME, LUA_IOLIBNAME,
+                                         LUA_OSLIBNAME,  LUA_DBLIBNAME,  "allua",       NULL };
+  int function = lua_gettop (L), i;
+  lua_rawgeti (L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+  if (push_field_name (L, function, NULL))
+    return lua_tostring (L, -1);
+  for (i = 0; modules[i]; i++) {
+    luaL_getsubtable (L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield (L, -1, modules[i]);
+    lua_remove (L, -2);
+    if (push_field_name (L, function, modules[i]))
+      return lua_tostring (L, -1);
   }
-  lua_pop (L, 1);
   lua_pushnil (L);
   return NULL;
 }
@@ -40,13 +51,14 @@ static bool lets_suspend (const char *name) {
          || strncmp (name, "allua.", 6) == 0 || strncmp (name, "coroutine.", 10) == 0;
 }
 
-/* Push what keeps L from suspending, in words: the innermost C function that cannot. */
-static void push_barrier (lua_State *L) {
+/* Push what keeps a coroutine from suspending, in words: the innermost C function that cannot. */
+static void push_barrier (lua_State *L, lua_State *co, int level) {
   lua_Debug info;
   bool handler = false;
-  int level;
-  for (level = 1; lua_getstack (L, level, &info); level++) {
-    lua_getinfo (L, "Snf", &info);
+  for (; lua_getstack (co, level, &info); level++) {
+    lua_getinfo (co, "Snf", &info);
+    if (co != L)
+      lua_xmove (co, L, 1);
     if (strcmp (info.namewhat, "metamethod") == 0
         && (strcmp (info.name, "gc") == 0 || strcmp (info.name, "close") == 0)) {
       lua_pushfstring (L, "a __%s metamethod that Lua runs here", info.name);
@@ -85,14 +97,19 @@ static int raise_cannot_wait (lua_State *L, allua *host) {
   if (host->running != L)
     return luaL_error (L, "cannot wait inside a coroutine made by Lua's own coroutine library: "
                           "make it with allua.coroutine.wrap or allua.coroutine.create");
-  push_barrier (L);
+  if (host->barrier_name)
+    lua_pushstring (L, host->barrier_name);
+  else if (host->barrier)
+    push_barrier (L, host->barrier, 0);
+  else
+    push_barrier (L, L, 1);
   return luaL_error (L, "cannot wait inside %s: Lua cannot suspend it; wait before the call and "
                         "pass it the value", lua_tostring (L, -1));
 }
 
 struct task *task_enter_join (lua_State *L, allua *host) {
   struct task *task = host->current;
-  if (task && host->running == L && lua_isyieldable (L))
+  if (task && host->running == L && !host->barrier && lua_isyieldable (L))
     return task;
   if (task || host->runs || host->turns)
     raise_cannot_wait (L, host);
@@ -302,12 +319,10 @@ static int finish (lua_State *L, int status, lua_KContext ctx) {
     lua_settop (L, 2);
     if ((group->failed || group->decided || group->cancelled || task->cancelled)
         && group->kind <= GROUP_CALL && !error_is_cancelled (L, host, 2)) {
-      bool same = false;
-      if (group->failed || group->own_reason) {
-        group_peek (L, group, REASON);
-        same = lua_rawequal (L, -1, 2);
-        lua_pop (L, 1);
-      }
+      bool same;
+      group_push_reason (L, task);
+      same = lua_rawequal (L, -1, 2);
+      lua_pop (L, 1);
       if (!same) {
         group_push_name (L, task);
         error_push_message (L, 2);
