@@ -23,12 +23,14 @@ static enum status status_of (lua_State *L, lua_State *co) {
   if (L == co)
     return RUNNING;
   switch (lua_status (co)) {
-  case LUA_YIELD: return task_is_marked (co) ? NORMAL : SUSPENDED;
+  case LUA_YIELD:
+    return task_is_marked (co) ? NORMAL : SUSPENDED;
   case LUA_OK:
     if (lua_getstack (co, 0, &info))
       return NORMAL;
     return lua_gettop (co) == 0 ? DEAD : SUSPENDED;
-  default: return DEAD;
+  default:
+    return DEAD;
   }
 }
 
@@ -201,7 +203,8 @@ static int call_wrapped (lua_State *L) {
     arguments = lua_gettop (co) - 1; /* its bottom may take the function as its first */
   push_context (L, host);
   results = resume (L, host, co, 1, arguments);
-  return results == -2 ? wait_through (L, (lua_KContext)co, wrap_k) : after_wrap (L, host, co, results);
+  return results == -2 ? wait_through (L, (lua_KContext)co, wrap_k)
+                       : after_wrap (L, host, co, results);
 }
 
 static int co_create (lua_State *L) {
@@ -289,11 +292,15 @@ static int co_close (lua_State *L) {
 }
 
 void coroutine_push (lua_State *L, allua *host) {
-  static const luaL_Reg functions[]
-      = { { "create", co_create },   { "resume", co_resume }, { "running", co_running },
-          { "status", co_status },   { "wrap", co_wrap },     { "yield", co_yield },
-          { "close", co_close },     { "isyieldable", co_isyieldable },
-          { NULL, NULL } };
+  static const luaL_Reg functions[] = { { "create", co_create },
+                                        { "resume", co_resume },
+                                        { "running", co_running },
+                                        { "status", co_status },
+                                        { "wrap", co_wrap },
+                                        { "yield", co_yield },
+                                        { "close", co_close },
+                                        { "isyieldable", co_isyieldable },
+                                        { NULL, NULL } };
   luaL_newlibtable (L, functions);
   host_push (host, L, SLOT_BOX);
   luaL_setfuncs (L, functions, 1);

@@ -28,10 +28,18 @@ static void add_task (lua_State *L, luaL_Buffer *text, struct task *task) {
     break;
   }
   case WAIT_GROUP:
-  case WAIT_NEXT: what = "the tasks that it started"; break;
-  case WAIT_CHILDREN: what = "the tasks that it spawned"; break;
-  case WAIT_PLACE: what = "a place among its siblings"; break;
-  default: what = "a timer"; break;
+  case WAIT_NEXT:
+    what = "the tasks that it started";
+    break;
+  case WAIT_CHILDREN:
+    what = "the tasks that it spawned";
+    break;
+  case WAIT_PLACE:
+    what = "a place among its siblings";
+    break;
+  default:
+    what = "a timer";
+    break;
   }
   luaL_addstring (text, what);
   if (task->at) {

@@ -25,8 +25,8 @@ void error_push_cancelled (lua_State *L, allua *host) {
   int name = lua_gettop (L) - 1, reason = name + 1;
   luaL_tolstring (L, name, NULL);
   error_push_message (L, reason);
-  error_push (L, host, "CancelledError", "task \"%s\" was cancelled: %s", lua_tostring (L, reason + 1),
-              lua_tostring (L, reason + 2));
+  error_push (L, host, "CancelledError", "task \"%s\" was cancelled: %s",
+              lua_tostring (L, reason + 1), lua_tostring (L, reason + 2));
   lua_pushvalue (L, name);
   lua_setfield (L, -2, "task");
   lua_pushvalue (L, reason);
@@ -89,7 +89,8 @@ static int distance (const char *a, size_t n, const char *b, size_t m, int most)
         cost = last[j] + 1;
       if (row[j - 1] + 1 < cost)
         cost = row[j - 1] + 1;
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < cost)
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]
+          && before[j - 2] + 1 < cost)
         cost = before[j - 2] + 1;
       row[j] = cost;
       if (cost < smallest)

@@ -25,7 +25,8 @@ struct near {
 };
 void error_near_open (struct near *near, const char *name, size_t length);
 void error_near_add (struct near *near, const char *candidate, size_t length);
-const char *error_near_hint (lua_State *L, const struct near *near); /* pushes ` (did you mean "x"?)` or "" */
+const char *error_near_hint (lua_State *L,
+                             const struct near *near); /* pushes ` (did you mean "x"?)` or "" */
 
 /* A record tells how one task failed; they hang together by `from`. A table:
    task, label, traceback (of the task that raised first), from (the record of the task whose failure

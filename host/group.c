@@ -9,7 +9,8 @@ const char *group_kind_name (enum group_kind kind) {
   return names[kind];
 }
 
-struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32_t size, bool named) {
+struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32_t size,
+                         bool named) {
   size_t bytes = offsetof (struct group, tasks) + size * sizeof (struct task);
   int keys = (int)(named ? 2 * size : size);
   struct group *group;
@@ -107,10 +108,17 @@ struct group_options *group_extend (lua_State *L, int index) {
 /* The name of a task in a group without names: its number, or, where it is alone, what it is. */
 static void push_number (lua_State *L, const struct task *task) {
   switch (task->group->kind) {
-  case GROUP_ROOT: lua_pushliteral (L, "main"); break;
-  case GROUP_SPAWN: lua_pushliteral (L, "spawned"); break;
-  case GROUP_CALL: lua_pushliteral (L, "call"); break;
-  default: lua_pushinteger (L, (lua_Integer)task->index + 1);
+  case GROUP_ROOT:
+    lua_pushliteral (L, "main");
+    break;
+  case GROUP_SPAWN:
+    lua_pushliteral (L, "spawned");
+    break;
+  case GROUP_CALL:
+    lua_pushliteral (L, "call");
+    break;
+  default:
+    lua_pushinteger (L, (lua_Integer)task->index + 1);
   }
 }
 
@@ -174,23 +182,30 @@ void group_unlink (struct group *group) {
   group->host->live_groups--;
 }
 
-struct group *group_walk (struct group *group) {
+/* The first group owned by a task of this one, from a task on. */
+static struct group *first_child (const struct group *group, uint32_t from) {
   uint32_t i;
-  for (i = 0; i < group->size; i++)
+  for (i = from; i < group->size; i++)
     if (group->tasks[i].children)
       return group->tasks[i].children;
-  while (group && !group->next) {
-    struct task *owner = group->owner;
+  return NULL;
+}
+
+struct group *group_walk (struct group *group) {
+  struct group *child = first_child (group, 0);
+  if (child)
+    return child;
+  while (!group->next) {
+    const struct task *owner = group->owner;
     if (!owner)
       return NULL;
     group = owner->group;
-    for (i = owner->index + 1; i < group->size; i++)
-      if (group->tasks[i].children)
-        return group->tasks[i].children;
+    child = first_child (group, owner->index + 1);
+    if (child)
+      return child;
   }
-  return group ? group->next : NULL;
+  return group->next;
 }
-
 
 void group_push_reason (lua_State *L, const struct task *task) {
   struct group *group = task->group;

@@ -34,23 +34,23 @@ struct task {
   lua_State *at; /* the coroutine that waits: co, or one of the user's inside it */
   struct group *group;
   struct group *children; /* groups that it owns and that have not ended */
-  const void *context; /* its task-local values: the address of a table, see context.h */
-  uint32_t index;  /* in the group, from 0 */
-  int anchor;      /* of co in SLOT_COROUTINES */
+  const void *context;    /* its task-local values: the address of a table, see context.h */
+  uint32_t index;         /* in the group, from 0 */
+  int anchor;             /* of co in SLOT_COROUTINES */
   uint8_t state, wait, wake;
   uint8_t shields;   /* > 0: cancelling is held back */
   uint8_t swallowed; /* times that it was cancelled and went on */
   bool cancelled : 1;
-  bool own_reason : 1; /* cancelled alone: the reason is in the group's slots, at -(index + 1) */
-  bool failed : 1;     /* its function raised; the error is its one result */
-  bool joined : 1;     /* its children have ended: settle it */
-  bool stop : 1;       /* it would not end: never resume it again */
-  bool exposed : 1;    /* its script has seen its coroutine: do not use that again */
-  bool has_nil : 1;    /* fulfilled with nil: its name still holds the marker */
-  bool nothing : 1;    /* fulfilled with no value at all */
-  bool several : 1;    /* fulfilled with more than one value: a table of them in the slots */
+  bool own_reason : 1;  /* cancelled alone: the reason is in the group's slots, at -(index + 1) */
+  bool failed : 1;      /* its function raised; the error is its one result */
+  bool joined : 1;      /* its children have ended: settle it */
+  bool stop : 1;        /* it would not end: never resume it again */
+  bool exposed : 1;     /* its script has seen its coroutine: do not use that again */
+  bool has_nil : 1;     /* fulfilled with nil: its name still holds the marker */
+  bool nothing : 1;     /* fulfilled with no value at all */
+  bool several : 1;     /* fulfilled with more than one value: a table of them in the slots */
   bool hook_failed : 1; /* on_settle raised: its error is on top of the results */
-  bool place : 1;      /* counts in the group's `running` */
+  bool place : 1;       /* counts in the group's `running` */
 };
 
 enum group_kind {
@@ -70,7 +70,7 @@ enum group_kind {
 struct group_options {
   struct timer timeout;
   double timeout_seconds;
-  struct signal *signal;                           /* from outside */
+  struct signal *signal;                            /* from outside */
   struct group_options *signal_next, **signal_back; /* its other listeners */
   struct group *group;
   uint32_t limit, running; /* concurrency */
@@ -95,27 +95,27 @@ struct group {
   struct group *next, *previous; /* the owner's other children, or the host's other roots */
   struct group *cancel_next;     /* work list of a cancelling */
   struct group_options *options; /* NULL, or in a userdata in the slots */
-  lua_State *at;     /* where the owner waits */
+  lua_State *at;                 /* where the owner waits */
   uint32_t size, pending;
-  uint32_t nils;     /* tasks that gave nil */
-  uint32_t winner;   /* race, any; each: the failing one. Index + 1, 0: none */
+  uint32_t nils;             /* tasks that gave nil */
+  uint32_t winner;           /* race, any; each: the failing one. Index + 1, 0: none */
   uint32_t epoch, seen, via; /* cycle: tasks seen blocked in this search, the first of them */
   uint32_t passed;           /* cycle: the search that has gone through it forward */
-  int anchor;        /* in SLOT_LIVE */
+  int anchor;                /* in SLOT_LIVE */
   uint8_t kind;
   bool named : 1;
-  bool failed : 1;   /* an error ended it: group_slot REASON has it; raised at the end */
-  bool decided : 1;  /* race, any, flow: there is an outcome; the rest are being cancelled */
+  bool failed : 1;  /* an error ended it: group_slot REASON has it; raised at the end */
+  bool decided : 1; /* race, any, flow: there is an outcome; the rest are being cancelled */
   bool cancelled : 1;
   bool own_reason : 1; /* REASON has why; else the owner's reason counts */
   bool ended : 1;
-  bool suspect : 1;  /* a cycle but for a task that may still decide it */
-  bool closed : 1;   /* each: the loop was left */
+  bool suspect : 1; /* a cycle but for a task that may still decide it */
+  bool closed : 1;  /* each: the loop was left */
   bool has_signal : 1;
   bool hook_failed : 1; /* failed by on_settle: even all_settled raises that */
-  bool adopts : 1;   /* there are promises among its tasks: they run, cancelled or not */
-  bool patient : 1;  /* what its one task spawned is waited for, not cancelled, when that ends */
-  struct ring settled; /* each: ended, not handed out yet */
+  bool adopts : 1;      /* there are promises among its tasks: they run, cancelled or not */
+  bool patient : 1;     /* what its one task spawned is waited for, not cancelled, when that ends */
+  struct ring settled;  /* each: ended, not handed out yet */
   struct task tasks[];
 };
 
@@ -126,11 +126,11 @@ enum group_slot {
   SIGNAL,
   ON_SETTLE,
   LABEL,
-  STARTED,    /* "file:line" of a spawn */
-  OPTIONS,    /* anchor of group.options */
-  OUTSIDE,    /* anchor of the signal from outside */
-  TRACE,      /* anchor of options.trace */
-  CONTEXT     /* anchor of the tasks' context */
+  STARTED, /* "file:line" of a spawn */
+  OPTIONS, /* anchor of group.options */
+  OUTSIDE, /* anchor of the signal from outside */
+  TRACE,   /* anchor of options.trace */
+  CONTEXT  /* anchor of the tasks' context */
 };
 
 /* What Lua calls it. */
@@ -138,7 +138,8 @@ const char *group_kind_name (enum group_kind kind);
 
 /* Make a group of `size` tasks and push it. Raises when there is no memory. `named`: its names will
    be in the slots. The tables are at *slots and *results of L's stack (above the group). */
-struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32_t size, bool named);
+struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32_t size,
+                         bool named);
 
 /* The integer key of a special slot. */
 lua_Integer group_key (const struct group *group, enum group_slot slot);

@@ -590,6 +590,7 @@ void allua_close (allua *host) {
     return;
   }
   tear_down (host);
-  uv_run (host->loop, UV_RUN_DEFAULT);
+  while (uv_run (host->loop, UV_RUN_DEFAULT) != 0) /* somebody may have called uv_stop */
+    ;
   destroy (host);
 }

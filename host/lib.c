@@ -210,7 +210,8 @@ static int load_module (lua_State *L) {
     status = luaL_loadfile (L, lua_tostring (L, -1));
   } else {
     lua_pushfstring (L, "@allua/%s.lua", file ? file + 1 : "init");
-    status = luaL_loadbufferx (L, (const char *)module->text, module->size, lua_tostring (L, -1), "t");
+    status
+        = luaL_loadbufferx (L, (const char *)module->text, module->size, lua_tostring (L, -1), "t");
   }
   if (status != LUA_OK)
     return lua_error (L);
@@ -262,11 +263,17 @@ static const luaL_Reg functions[] = { { "sleep", lib_sleep },
                                       { "is_error", lib_is_error },
                                       { NULL, NULL } };
 
-static const luaL_Reg core[]
-    = { { "error", core_error }, { "census", core_census }, { "collect", core_collect },
-        { "task", core_task },   { "within", core_within }, { "waits", core_waits },
-        { "near", core_near },   { "report", core_report }, { "describe", core_describe }, { "load", core_load },
-        { NULL, NULL } };
+static const luaL_Reg core[] = { { "error", core_error },
+                                 { "census", core_census },
+                                 { "collect", core_collect },
+                                 { "task", core_task },
+                                 { "within", core_within },
+                                 { "waits", core_waits },
+                                 { "near", core_near },
+                                 { "report", core_report },
+                                 { "describe", core_describe },
+                                 { "load", core_load },
+                                 { NULL, NULL } };
 
 /* With the box as upvalue, for those that need it. */
 static int make (lua_State *L) {

@@ -84,7 +84,8 @@ static void close_object (lua_State *L, void *data) {
   lua_pushliteral (L, "__name");
   lua_rawget (L, -2);
   if (lua_isstring (L, -1)
-      && (strcmp (lua_tostring (L, -1), "uv_req") == 0 || strcmp (lua_tostring (L, -1), "uv_fs") == 0))
+      && (strcmp (lua_tostring (L, -1), "uv_req") == 0
+          || strcmp (lua_tostring (L, -1), "uv_fs") == 0))
     method = "cancel";
   else {
     uv_handle_t **handle = lua_touserdata (L, -4);

@@ -187,7 +187,8 @@ static int run_module (struct program *program, const char *name) {
   snprintf (code, sizeof code,
             "local main = require(\"allua.core\").load(\"allua.%s\")\n"
             "local status = main(table.pack(table.unpack(arg, 1)))\n"
-            "if math.type(status) == \"integer\" and status ~= 0 then os.exit(status) end", name);
+            "if math.type(status) == \"integer\" and status ~= 0 then os.exit(status) end",
+            name);
   return run (program, NULL, code, "=allua", 0, NULL);
 }
 

@@ -191,7 +191,8 @@ static int push_settled (lua_State *L, struct group *group) {
 static int raise_aggregate (lua_State *L, struct group *group) {
   uint32_t i;
   error_push (L, group->host, "AggregateError",
-              group->size ? "all %d tasks failed" : "there was no task to succeed", (int)group->size);
+              group->size ? "all %d tasks failed" : "there was no task to succeed",
+              (int)group->size);
   lua_newtable (L);
   for (i = 0; i < group->size; i++) {
     group_push_name_at (L, 1, &group->tasks[i]);
@@ -229,9 +230,12 @@ int outcome_of (lua_State *L, int status, lua_KContext ctx) {
   if (group->cancelled && !group->own_reason && owner && task_is_cancelled (owner))
     return task_raise_cancelled (L, owner);
   switch (group->kind) {
-  case GROUP_SETTLED: return push_settled (L, group);
-  case GROUP_FLOW: return push_flow (L);
-  case GROUP_CALL: return outcome_push_all (L, 1, &group->tasks[0]);
+  case GROUP_SETTLED:
+    return push_settled (L, group);
+  case GROUP_FLOW:
+    return push_flow (L);
+  case GROUP_CALL:
+    return outcome_push_all (L, 1, &group->tasks[0]);
   case GROUP_ANY:
     if (!group->winner)
       return raise_aggregate (L, group);
@@ -242,6 +246,7 @@ int outcome_of (lua_State *L, int status, lua_KContext ctx) {
     outcome_push_first (L, 1, &group->tasks[group->winner - 1]);
     group_push_name_at (L, 1, &group->tasks[group->winner - 1]);
     return 2;
-  default: return push_results (L, group);
+  default:
+    return push_results (L, group);
   }
 }

@@ -122,7 +122,8 @@ static void forget_data (struct allua_promise *promise) {
 }
 
 /* p:resolve (...), p:reject (e) → whether it was the first. */
-static int settle_by_hand (lua_State *L, struct allua_promise *promise, enum promise_status status) {
+static int settle_by_hand (lua_State *L, struct allua_promise *promise,
+                           enum promise_status status) {
   int count = lua_gettop (L) - 1, i;
   if (promise->own.status != PROMISE_PENDING) {
     lua_pushboolean (L, 0);

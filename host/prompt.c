@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 #include <wchar.h>
 
@@ -36,6 +37,7 @@ struct reading {
   uv_file orders[2]; /* a pipe to the thread: one byte each */
   allua_promise *promise;
   locale_t locale;
+  struct termios before; /* the terminal as it was */
   char *prompt;
   char *line; /* NULL: the end of the input */
 };
@@ -92,12 +94,24 @@ static int next_character (FILE *input) {
   return character;
 }
 
+static void restore_terminal (void) {
+  if (reading)
+    tcsetattr (STDIN_FILENO, TCSADRAIN, &reading->before);
+}
+
 static void edit (void *data) {
   struct reading *r = data;
+  struct termios raw;
   uselocale (r->locale);
   flockfile (stdout);
-  rl_prep_terminal (0); /* before the prompt can be seen: what is typed then is not echoed twice */
+  /* libedit shows its prompt first and sets the terminal up then: a key in between would be echoed
+     twice, and a ^D get lost. */
+  tcgetattr (STDIN_FILENO, &r->before);
+  raw = r->before;
+  raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+  tcsetattr (STDIN_FILENO, TCSADRAIN, &raw);
   r->line = readline (r->prompt);
+  restore_terminal ();
   funlockfile (stdout);
   uv_async_send (&r->over);
 }
@@ -280,7 +294,7 @@ int prompt_open (lua_State *L) {
   stifle_history (HISTORY_LINES);
   uselocale (before);
   /* Whoever calls exit while a line is being edited leaves the terminal as it was. */
-  atexit (rl_deprep_terminal);
+  atexit (restore_terminal);
   luaL_setfuncs (L, functions, 1);
   return 1;
 }

@@ -137,7 +137,8 @@ static int self_index (lua_State *L) {
     lua_getiuservalue (L, 1, 2);
     lua_pushvalue (L, 2);
     switch (lua_rawget (L, -2)) {
-    case LUA_TNIL: break;
+    case LUA_TNIL:
+      break;
     case LUA_TLIGHTUSERDATA: {
       struct task *task = lua_touserdata (L, -1);
       if (task >= group->tasks && task < group->tasks + group->size) {
@@ -146,7 +147,8 @@ static int self_index (lua_State *L) {
       }
       return 1;
     }
-    default: return 1;
+    default:
+      return 1;
     }
     lua_settop (L, 2);
   }
@@ -164,6 +166,24 @@ static int self_newindex (lua_State *L) {
   lua_pushliteral (L, "\"");
   lua_concat (L, 3);
   return error_raise (L);
+}
+
+/* How many tasks are called 1, 2, 3, … */
+static int self_len (lua_State *L) {
+  struct group *group = lua_touserdata (L, 1);
+  uint32_t length = 0;
+  if (!group->named)
+    length = group->size;
+  lua_settop (L, 1);
+  while (group->named && length < group->size) {
+    lua_pushinteger (L, (lua_Integer)length + 1);
+    if (!search (L, group, 2))
+      break;
+    lua_settop (L, 1);
+    length++;
+  }
+  lua_pushinteger (L, length);
+  return 1;
 }
 
 static int self_tostring (lua_State *L) {
@@ -204,7 +224,8 @@ static int task_finish (lua_State *L) {
   while (caller && caller->group != group)
     caller = caller->group->owner;
   if (!caller)
-    return luaL_error (L, "task:finish: only a task of the flow, or one that it started, can finish it");
+    return luaL_error (
+        L, "task:finish: only a task of the flow, or one that it started, can finish it");
   caller = host->current;
   if (!group->decided && !group->failed && !group->cancelled) {
     luaL_checkstack (L, 4, NULL);
@@ -240,9 +261,13 @@ static int task_index (lua_State *L) {
 }
 
 void self_open (lua_State *L, allua *host) {
-  static const luaL_Reg self[] = { { "__index", self_index },       { "__call", self_call },
-                                   { "__newindex", self_newindex }, { "__close", all_each_close },
-                                   { "__tostring", self_tostring }, { NULL, NULL } };
+  static const luaL_Reg self[] = { { "__index", self_index },
+                                   { "__call", self_call },
+                                   { "__newindex", self_newindex },
+                                   { "__close", all_each_close },
+                                   { "__tostring", self_tostring },
+                                   { "__len", self_len },
+                                   { NULL, NULL } };
   static const luaL_Reg methods[]
       = { { "promise", task_promise }, { "finish", task_finish }, { NULL, NULL } };
   host_push (host, L, SLOT_SELF);

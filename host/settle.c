@@ -20,7 +20,9 @@ static void cancel_task (allua *host, struct task *task, struct group **work) {
   case WAIT_NEXT:
     sched_interrupt (host, task, WAKE_CANCEL);
     break;
-  case WAIT_GROUP: group = task->on; break;
+  case WAIT_GROUP:
+    group = task->on;
+    break;
   case WAIT_CHILDREN:
     for (group = task->children; group; group = group->next)
       if (!group->cancelled) {
@@ -29,7 +31,8 @@ static void cancel_task (allua *host, struct task *task, struct group **work) {
         *work = group;
       }
     break;
-  default: break;
+  default:
+    break;
   }
   if (group && !group->cancelled) {
     group->cancelled = true;
@@ -223,7 +226,8 @@ static void apply (struct group *group, struct task *task) {
       settle_decide (group);
     }
     break;
-  case GROUP_SETTLED: break;
+  case GROUP_SETTLED:
+    break;
   case GROUP_EACH:
     ring_push (&group->settled, task);
     if (rejected)
@@ -232,7 +236,8 @@ static void apply (struct group *group, struct task *task) {
       sched_wake (group->host, group->owner);
     break;
   case GROUP_SPAWN:
-  case GROUP_ROOT: break;
+  case GROUP_ROOT:
+    break;
   default:
     if (rejected)
       fail (group, task);
@@ -255,11 +260,9 @@ static void settle (allua *host, struct task *task, int results) {
   struct group *group = task->group;
   bool never_started = !task->co && !task->failed;
   struct task *next = NULL;
-  enum promise_status status
-      = task->failed || never_started ? PROMISE_REJECTED : PROMISE_FULFILLED;
+  enum promise_status status = task->failed || never_started ? PROMISE_REJECTED : PROMISE_FULFILLED;
   if (status == PROMISE_REJECTED && (task->cancelled || task->stop))
-    task->promise.cancelled = never_started || results == 0 || !task->co
-                              || lua_isnil (task->co, -1)
+    task->promise.cancelled = never_started || results == 0 || !task->co || lua_isnil (task->co, -1)
                               || error_is_cancelled (task->co, host, -1);
   if (task->hook_failed) {
     lua_xmove (task->co, host->L, 1);

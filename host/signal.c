@@ -154,8 +154,6 @@ void signal_abort_group (struct group *group) {
   lua_pop (L, 1);
 }
 
-
-
 /* controller:abort (reason) */
 static int controller_abort (lua_State *L) {
   allua *host = host_of (L);
@@ -265,9 +263,8 @@ static int signal_index (lua_State *L) {
 }
 
 void signal_open (lua_State *L, allua *host) {
-  static const luaL_Reg methods[] = { { "on_abort", on_abort },
-                                      { "throw_if_aborted", throw_if_aborted },
-                                      { NULL, NULL } };
+  static const luaL_Reg methods[]
+      = { { "on_abort", on_abort }, { "throw_if_aborted", throw_if_aborted }, { NULL, NULL } };
   host_push (host, L, SLOT_SIGNAL);
   host_push (host, L, SLOT_BOX);
   luaL_newlibtable (L, methods);

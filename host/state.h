@@ -38,15 +38,15 @@ enum slot {
   SLOT_SIGNAL,
   SLOT_CONTROLLER,
   SLOT_ERROR,
-  SLOT_MEMORY,  /* strings: "not enough memory" */
-  SLOT_YIELDED, /* "attempt to yield from outside a coroutine" */
-  SLOT_NAME,    /* "name" */
-  SLOT_CANCEL,  /* "CancelledError" */
+  SLOT_MEMORY,      /* strings: "not enough memory" */
+  SLOT_YIELDED,     /* "attempt to yield from outside a coroutine" */
+  SLOT_NAME,        /* "name" */
+  SLOT_CANCEL,      /* "CancelledError" */
   SLOT_DECIDED,     /* why tasks are cancelled: another task decided the group, … */
   SLOT_CLOSING,     /* … the host closes, … */
   SLOT_INTERRUPTED, /* … the user wants it */
-  SLOT_AWAIT,   /* the function that a promise among the tasks runs as */
-  SLOT_BOX,     /* the host's box: upvalue of every function of ours */
+  SLOT_AWAIT,       /* the function that a promise among the tasks runs as */
+  SLOT_BOX,         /* the host's box: upvalue of every function of ours */
   SLOT_LAST = SLOT_BOX
 };
 
@@ -66,27 +66,27 @@ struct post {
 };
 
 struct allua {
-  lua_State *main; /* the state's main thread */
-  lua_State *L;    /* the scheduler's own thread, with the slots above: nothing is called on it */
+  lua_State *main;   /* the state's main thread */
+  lua_State *L;      /* the scheduler's own thread, with the slots above: nothing is called on it */
   lua_State *worker; /* where the scheduler calls what may raise, protected */
-  lua_State *from; /* whose C stack the scheduler stands on, or NULL */
+  lua_State *from;   /* whose C stack the scheduler stands on, or NULL */
   uv_loop_t *loop;
   struct mem mem;
   bool own_state, own_loop, own_luv;
 
   /* sched */
   struct ring ready;
-  struct task *current;   /* the task that runs, or NULL */
-  lua_State *running;     /* the innermost coroutine that runs for it */
-  lua_State *barrier;     /* what cannot suspend, though a coroutine that it resumed could … */
-  const char *barrier_name; /* … in words, where its stack does not tell */
+  struct task *current;      /* the task that runs, or NULL */
+  lua_State *running;        /* the innermost coroutine that runs for it */
+  lua_State *barrier;        /* what cannot suspend, though a coroutine that it resumed could … */
+  const char *barrier_name;  /* … in words, where its stack does not tell */
   const void *outer_context; /* that of whoever resumed the running coroutine */
   struct handles *handles;
-  size_t pending_work;    /* promises of C that are not settled */
-  int turns;              /* depth of turns: > 0 inside one */
-  int runs;               /* depth of sched_run: > 0 inside one */
+  size_t pending_work;          /* promises of C that are not settled */
+  int turns;                    /* depth of turns: > 0 inside one */
+  int runs;                     /* depth of sched_run: > 0 inside one */
   const struct task *raised_in; /* whose error SLOT_RAISED is */
-  bool stress;            /* a full collection at every wait */
+  bool stress;                  /* a full collection at every wait */
 
   /* task */
   struct pooled *pool;
@@ -99,8 +99,8 @@ struct allua {
   uint64_t timer_seq, timer_armed;
 
   /* group */
-  struct group *loaded;   /* what SLOT_GROUP … SLOT_RESULTS hold */
-  struct group *roots;    /* groups without an owner */
+  struct group *loaded; /* what SLOT_GROUP … SLOT_RESULTS hold */
+  struct group *roots;  /* groups without an owner */
   size_t live_groups;
   void (*ended) (allua *host, struct task *task, int results); /* settle's */
 
@@ -129,7 +129,7 @@ struct allua {
   bool tearing;     /* all tasks have ended; handles are being closed */
   bool warns;       /* warn is on */
   bool warn_continues;
-  allua **box;      /* what our functions' upvalue points to; emptied by close */
+  allua **box; /* what our functions' upvalue points to; emptied by close */
   int box_ref;
 };
 

@@ -28,8 +28,9 @@ static bool push_field_name (lua_State *L, int function, const char *module) {
 
 /* Push the name of the function on top as Lua's standard libraries, or allua, have it; or nil. */
 static const char *push_function_name (lua_State *L) {
-  static const char *const modules[] = { LUA_STRLIBNAME, LUA_TABLIBNAME, LUA_COLIBNAME, LUA_IOLIBNAME,
-                                         LUA_OSLIBNAME,  LUA_DBLIBNAME,  "allua",       NULL };
+  static const char *const modules[]
+      = { LUA_STRLIBNAME, LUA_TABLIBNAME, LUA_COLIBNAME, LUA_IOLIBNAME,
+          LUA_OSLIBNAME,  LUA_DBLIBNAME,  "allua",       NULL };
   int function = lua_gettop (L), i;
   lua_rawgeti (L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
   if (push_field_name (L, function, NULL))
@@ -103,8 +104,10 @@ static int raise_cannot_wait (lua_State *L, allua *host) {
     push_barrier (L, host->barrier, 0);
   else
     push_barrier (L, L, 1);
-  return luaL_error (L, "cannot wait inside %s: Lua cannot suspend it; wait before the call and "
-                        "pass it the value", lua_tostring (L, -1));
+  return luaL_error (L,
+                     "cannot wait inside %s: Lua cannot suspend it; wait before the call and "
+                     "pass it the value",
+                     lua_tostring (L, -1));
 }
 
 struct task *task_enter_join (lua_State *L, allua *host) {
@@ -182,7 +185,8 @@ int task_raise_cancelled (lua_State *L, struct task *task) {
 static int make_coroutine (lua_State *L) {
   allua *host = lua_touserdata (L, 2);
   struct pooled *made;
-  if (host->live_coroutines == host->pool_size) { /* room for all of them, so that release cannot fail */
+  if (host->live_coroutines
+      == host->pool_size) { /* room for all of them, so that release cannot fail */
     size_t item = sizeof *host->pool, size = host->pool_size < 32 ? 64 : host->pool_size * 2;
     void *block = mem_resize (&host->mem, host->pool, host->pool_size * item, size * item);
     if (!block) {

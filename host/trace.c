@@ -92,8 +92,9 @@ static void push_record (lua_State *L, int index) {
   lua_setfield (L, -2, "label");
   lua_pushstring (L, group_kind_name (group->kind));
   lua_setfield (L, -2, "kind");
-  lua_pushstring (L, group->failed ? "rejected" : group->cancelled && !group->decided ? "cancelled"
-                                                                                     : "fulfilled");
+  lua_pushstring (L, group->failed                         ? "rejected"
+                     : group->cancelled && !group->decided ? "cancelled"
+                                                           : "fulfilled");
   lua_setfield (L, -2, "status");
   set_time (L, trace, trace->started, "started");
   set_time (L, trace, now, "ended");
@@ -106,7 +107,8 @@ static void push_record (lua_State *L, int index) {
     lua_setfield (L, -2, "name");
     set_time (L, trace, trace->started, "started");
     set_time (L, trace, now, "ended");
-    lua_pushstring (L, task->promise.cancelled ? "cancelled" : promise_status_name (&task->promise));
+    lua_pushstring (L,
+                    task->promise.cancelled ? "cancelled" : promise_status_name (&task->promise));
     lua_setfield (L, -2, "status");
     lua_newtable (L);
     lua_setfield (L, -2, "waits");

@@ -258,7 +258,7 @@ describe("option signal", function()
     end
     local before = groups(100)
     local after = groups(size.of(5000))
-    assert.is_true(after - before < 100, ("%d KB more"):format(after - before))
+    assert.is_true(after - before < 100, ("%.1f KB more"):format(after - before))
   end)
 end)
 

@@ -359,9 +359,9 @@ describe("os.exit", function()
 end)
 
 describe("Ctrl-C", function()
-  -- Interrupts the code once it waits: "ready" comes from a callback of the loop.
-  local function interrupted(code)
-    local child <close> = host.start({
+  -- Starts the code and interrupts it once it waits: "ready" comes from a callback of the loop.
+  local function interrupt(code)
+    local child = host.start({
       "-e",
       [[
         io.stdout:setvbuf("no")
@@ -371,6 +371,11 @@ describe("Ctrl-C", function()
     })
     child:wait_for("ready")
     child:kill("sigint")
+    return child
+  end
+
+  local function interrupted(code)
+    local child <close> = interrupt(code)
     return child:wait()
   end
 
@@ -415,19 +420,12 @@ describe("Ctrl-C", function()
   end)
 
   it("a second time ends the program at once", function()
-    local child <close> = host.start({
-      "-e",
-      [[
-        io.stdout:setvbuf("no")
-        print("ready")
-        pcall(allua.sleep, 60)
-        print("cleaning")
-        allua.shield(allua.sleep, 60)
-        print("not reached")
-      ]],
-    })
-    child:wait_for("ready")
-    child:kill("sigint")
+    local child <close> = interrupt([[
+      pcall(allua.sleep, 60)
+      print("cleaning")
+      allua.shield(allua.sleep, 60)
+      print("not reached")
+    ]])
     child:wait_for("cleaning")
     child:kill("sigint")
     local result = child:wait()

@@ -643,7 +643,9 @@ describe("a wait where Lua cannot suspend", function()
         end)
       end,
       joining = function(self)
-        return ("slow"):gsub(".+", self)
+        return ("slow"):gsub(".+", function(name)
+          return self[name]
+        end)
       end,
       listing = function(self)
         return table.concat({ "a", "b" }, ",", 1, 2) .. table.concat(setmetatable({}, { __index = self }), ",", 1, 1)

@@ -63,13 +63,14 @@ local function waits()
 end
 
 local on_stall -- ends the innermost run_clean
+local unseen = 0 -- errors that nobody saw, as many as a run_clean has given
 
 -- Run fn as a task, join it, end what it left behind. Gives that, a text each: the tasks that have
 -- ended with it (others may be alive, the setup of a describe may have started them), the handles
 -- that are new, the errors that nobody will see.
 local function run_clean(name, fn)
   local tasks, texts, known
-  local handles, reported = active_handles(), core.census().reported
+  local handles = active_handles()
   local controller, outer = allua.abort_controller(), on_stall
   on_stall = function(e)
     controller:abort(e)
@@ -91,7 +92,8 @@ local function run_clean(name, fn)
     end,
   }, { signal = controller.signal })
   on_stall = outer
-  if not ok and message ~= controller.signal.reason then
+  local was_stuck = controller.signal.aborted and message == controller.signal.reason
+  if not ok and not was_stuck then
     error(message, 0)
   end
   local left = {}
@@ -114,7 +116,8 @@ local function run_clean(name, fn)
   end
   close_handles(handles, left)
   core.report()
-  count = core.census().reported - reported
+  count = core.census().reported - unseen
+  unseen = unseen + count
   if count > 0 then
     left[#left + 1] =
       string.format("left unseen: %d %s, reported on standard error", count, count == 1 and "error" or "errors")

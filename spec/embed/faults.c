@@ -57,19 +57,23 @@ static int use (allua *host, const char *script) {
 /* One run. Returns whether the allocator came to its failing. */
 static int run (const char *script, const struct mode *mode, struct progress *progress) {
   struct counting counting = { .fail = progress->point, .fail_end = progress->point + mode->width };
-  uv_loop_t loop;
+  uv_loop_t *loop = malloc (sizeof *loop);
+  if (!loop)
+    abort ();
   alarm (RUN_SECONDS);
   memset (&sensors, 0, sizeof sensors);
-  uv_loop_init (&loop);
+  uv_loop_init (loop);
   allua *host = allua_open (&(allua_options){ .size = sizeof (allua_options),
-                                              .loop = &loop,
+                                              .loop = loop,
                                               .alloc = counting_alloc,
                                               .alloc_data = &counting,
                                               .on_error = on_report });
   int status = host ? use (host, script) : ALLUA_MEMORY;
   allua_close (host);
-  uv_run (&loop, UV_RUN_DEFAULT);
-  int loop_status = uv_loop_close (&loop);
+  uv_run (loop, UV_RUN_DEFAULT);
+  int loop_status = uv_loop_close (loop);
+  if (loop_status == 0)
+    free (loop); /* else libuv may still know of it */
   int lost = sensors.started - sensors.pushed - sensors.dropped - sensors.cancelled;
   if (counting.bytes || counting.blocks || counting.wrong || loop_status != 0 || lost) {
     if (progress->bad++ < MOST_LINES)
