@@ -223,10 +223,10 @@ check-ubsan:
 	UBSAN_OPTIONS=exitcode=199:print_stacktrace=1 $(MAKE) test BUILD=$(BUILD)/ubsan \
 	  CFLAGS='$(CFLAGS) -fsanitize=undefined -fno-sanitize-recover=all'
 
-VALGRIND := valgrind -q --leak-check=full --error-exitcode=199 \
+check-valgrind: export VALGRIND_OPTS = -q --leak-check=full --error-exitcode=199 \
   --trace-children=yes --trace-children-skip=/bin/*,/usr/*
 check-valgrind: deps-dev
-	ALLUA_SPEC_SCALE=100 $(MAKE) test RUN='$(VALGRIND)'
+	ALLUA_SPEC_SCALE=100 $(MAKE) test RUN=valgrind
 
 check-faults:
 	$(MAKE) faults

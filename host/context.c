@@ -1,6 +1,6 @@
 #include "context.h"
 
-#include "task.h"
+#include "all.h"
 
 static void push_table (lua_State *L, allua *host, const void *context) {
   host_push (host, L, SLOT_CONTEXTS);
@@ -50,8 +50,11 @@ int context_with (lua_State *L) {
       return luaL_error (L, "with: expected a function (got %s)", luaL_typename (L, 2));
     lua_pop (L, 1);
   }
-  if (!task || host->running != L)
-    return luaL_error (L, "allua.with needs a running task: call it inside allua.run");
+  if (!task)
+    return all_run_outside (L, host);
+  if (host->running != L)
+    return luaL_error (L, "cannot set task-local values inside a coroutine made by Lua's own "
+                          "coroutine library: make it with allua.coroutine.wrap");
   luaL_checkstack (L, LUA_MINSTACK, NULL);
   lua_newtable (L);
   if (task->context) {

@@ -9,6 +9,11 @@
 /* A coroutine that waits has the task's mark on top of its stack. While it does, its resumer yields as
    well, mark and all, down to the scheduler; resumed again, each takes the mark off the next. */
 
+/* The host, or NULL when it is closed: what a script still has of this library goes on working. */
+static allua *get_host (lua_State *L) {
+  return *(allua **)lua_touserdata (L, lua_upvalueindex (1));
+}
+
 static lua_State *get_co (lua_State *L) {
   lua_State *co = lua_tothread (L, 1);
   luaL_argexpected (L, co, 1, "coroutine");
@@ -52,20 +57,22 @@ static bool refuse (lua_State *L, lua_State *co, int arguments) {
 /* Resume co with what was moved there; the consumer's context is in `place` of L. Returns the number of
    values moved to L (from its yield or return), -1 with an error on L, or -2 when the task must wait. */
 static int resume (lua_State *L, allua *host, lua_State *co, int place, int arguments) {
-  lua_State *running = host->running, *barrier = host->barrier;
-  const void *outer = host->outer_context;
-  struct task *task = host->running == L ? host->current : NULL;
+  struct task *task = host && host->running == L ? host->current : NULL;
   int status, results;
   if (task) {
+    lua_State *barrier = host->barrier;
+    const void *outer = host->outer_context;
     host->running = co;
     host->outer_context = lua_touserdata (L, place);
     if (!barrier && !lua_isyieldable (L))
       host->barrier = L;
+    status = lua_resume (co, L, arguments, &results);
+    host->running = L;
+    host->barrier = barrier;
+    host->outer_context = outer;
+  } else {
+    status = lua_resume (co, L, arguments, &results);
   }
-  status = lua_resume (co, L, arguments, &results);
-  host->running = running;
-  host->barrier = barrier;
-  host->outer_context = outer;
   if (status == LUA_YIELD && task && task_is_marked (co)) {
     if (task->stop)
       lua_resetthread (co); /* its task ends here: what it has open is closed first */
@@ -88,23 +95,25 @@ static int resume (lua_State *L, allua *host, lua_State *co, int place, int argu
 
 /* Close what a coroutine has open. None of that can wait: Lua closes it where it cannot suspend. */
 static int reset (lua_State *L, allua *host, lua_State *co, const char *where) {
-  lua_State *running = host->running, *barrier = host->barrier;
-  const char *name = host->barrier_name;
   int status;
-  if (running) {
+  if (host && host->running) {
+    lua_State *running = host->running, *barrier = host->barrier;
+    const char *name = host->barrier_name;
     host->running = co;
     host->barrier = L;
     host->barrier_name = where;
+    status = lua_resetthread (co);
+    host->running = running;
+    host->barrier = barrier;
+    host->barrier_name = name;
+  } else {
+    status = lua_resetthread (co);
   }
-  status = lua_resetthread (co);
-  host->running = running;
-  host->barrier = barrier;
-  host->barrier_name = name;
   return status;
 }
 
 static void push_context (lua_State *L, const allua *host) {
-  lua_pushlightuserdata (L, host->current ? (void *)host->current->context : NULL);
+  lua_pushlightuserdata (L, host && host->current ? (void *)host->current->context : NULL);
 }
 
 static int wait_through (lua_State *L, lua_KContext ctx, lua_KFunction k) {
@@ -113,7 +122,7 @@ static int wait_through (lua_State *L, lua_KContext ctx, lua_KFunction k) {
 }
 
 static int resume_again (lua_State *L, allua *host, lua_State *co, int place) {
-  if (host->running != L || !task_is_marked (co))
+  if (!host || host->running != L || !task_is_marked (co))
     luaL_error (L, "a task that waits can only be resumed by allua");
   lua_pop (co, 1);
   return resume (L, host, co, place, 0);
@@ -134,12 +143,12 @@ static int after_resume (lua_State *L, int results) {
 static int resume_k (lua_State *L, int status, lua_KContext ctx) {
   int results;
   (void)status;
-  results = resume_again (L, host_of (L), (lua_State *)ctx, 2);
+  results = resume_again (L, get_host (L), (lua_State *)ctx, 2);
   return results == -2 ? wait_through (L, ctx, resume_k) : after_resume (L, results);
 }
 
 static int co_resume (lua_State *L) {
-  allua *host = host_of (L);
+  allua *host = get_host (L);
   lua_State *co = get_co (L);
   int arguments = lua_gettop (L) - 1, results;
   if (refuse (L, co, arguments))
@@ -184,7 +193,7 @@ static int after_wrap (lua_State *L, allua *host, lua_State *co, int results) {
 }
 
 static int wrap_k (lua_State *L, int status, lua_KContext ctx) {
-  allua *host = host_of (L);
+  allua *host = get_host (L);
   lua_State *co = (lua_State *)ctx;
   int results;
   (void)status;
@@ -193,7 +202,7 @@ static int wrap_k (lua_State *L, int status, lua_KContext ctx) {
 }
 
 static int call_wrapped (lua_State *L) {
-  allua *host = host_of (L);
+  allua *host = get_host (L);
   lua_State *co = lua_tothread (L, lua_upvalueindex (2));
   int arguments = lua_gettop (L), results;
   if (refuse (L, co, arguments))
@@ -217,7 +226,8 @@ static int co_create (lua_State *L) {
 }
 
 static int co_wrap (lua_State *L) {
-  const struct task *task = host_of (L)->current;
+  const allua *host = get_host (L);
+  const struct task *task = host ? host->current : NULL;
   bool guarded = task && task->group->kind != GROUP_ROOT;
   lua_State *co;
   luaL_checktype (L, 1, LUA_TFUNCTION);
@@ -233,21 +243,21 @@ static int co_wrap (lua_State *L) {
 
 /* Whether L is the bottom of a task: to its code that is the main chunk. */
 static bool is_main (allua *host, lua_State *L) {
-  return host->current && host->current->co == L;
+  return host && host->current && host->current->co == L;
 }
 
 /* Resumed: inside `with` it has the context that it had. */
 static int yielded (lua_State *L, int status, lua_KContext context) {
-  allua *host = host_of (L);
+  allua *host = get_host (L);
   (void)status;
-  if (host->current)
+  if (host && host->current)
     host->current->context = (const void *)context;
   return lua_gettop (L);
 }
 
 static int co_yield (lua_State *L) {
-  allua *host = host_of (L);
-  const struct task *task = host->current;
+  allua *host = get_host (L);
+  const struct task *task = host ? host->current : NULL;
   if (is_main (host, L))
     return luaL_error (L, "attempt to yield from outside a coroutine");
   if (task && host->running == L && task->context != host->outer_context)
@@ -261,7 +271,7 @@ static int co_status (lua_State *L) {
 }
 
 static int co_running (lua_State *L) {
-  allua *host = host_of (L);
+  allua *host = get_host (L);
   bool main = lua_pushthread (L);
   if (is_main (host, L)) {
     host->current->exposed = true;
@@ -273,7 +283,7 @@ static int co_running (lua_State *L) {
 
 static int co_isyieldable (lua_State *L) {
   lua_State *co = lua_isnone (L, 1) ? L : get_co (L);
-  lua_pushboolean (L, lua_isyieldable (co) && !is_main (host_of (L), co));
+  lua_pushboolean (L, lua_isyieldable (co) && !is_main (get_host (L), co));
   return 1;
 }
 
@@ -282,7 +292,7 @@ static int co_close (lua_State *L) {
   enum status status = status_of (L, co);
   if (status != DEAD && status != SUSPENDED)
     return luaL_error (L, "cannot close a %s coroutine", status_names[status]);
-  if (reset (L, host_of (L), co, "coroutine.close") == LUA_OK) {
+  if (reset (L, get_host (L), co, "coroutine.close") == LUA_OK) {
     lua_pushboolean (L, 1);
     return 1;
   }

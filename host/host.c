@@ -18,7 +18,9 @@
 #include "settle.h"
 #include "warn.h"
 
-static const char host_key = 'h'; /* in the registry: the box */
+/* Keys of the registry. */
+static const char host_key = 'h';    /* the box */
+static const char lua_require = 'r'; /* Lua's own require, while ours is in its place */
 
 /* ── what the loop calls ── */
 
@@ -77,9 +79,18 @@ int allua_post (allua *host, void (*fn) (allua *host, void *data), void *data) {
 /* ── opening ── */
 
 static int close_box (lua_State *L) {
-  allua **box = lua_touserdata (L, 1);
-  if (*box && !(*box)->own_state)
-    allua_close (*box); /* a borrowed state is closed before its host */
+  allua **box = lua_touserdata (L, 1), *host = *box;
+  if (!host || host->own_state)
+    return 0;
+  /* A borrowed state is closed before its host. */
+  if (host->turns || host->runs) {
+    /* From inside a task, so the process is about to exit: the host is left as it is, but the loop
+       must not call it any more. */
+    loop_close (host, NULL);
+    *box = NULL;
+  } else {
+    allua_close (host);
+  }
   return 0;
 }
 
@@ -153,6 +164,8 @@ static void replace_libraries (lua_State *L) {
   lua_pushcfunction (L, luaopen_cjson_safe);
   lua_setfield (L, -2, "cjson.safe");
   lua_pop (L, 1);
+  lua_getglobal (L, "require");
+  lua_rawsetp (L, LUA_REGISTRYINDEX, &lua_require);
   lua_getfield (L, -1, "require");
   lua_setglobal (L, "require");
 }
@@ -300,7 +313,8 @@ allua *allua_open (const allua_options *given) {
     host->main = lua_newstate (mem_lua, &host->mem);
   }
   status = LUA_ERRMEM;
-  if (host->main) {
+  /* The main thread's stack has room from the start, so that closing needs no memory. */
+  if (host->main && lua_checkstack (host->main, 2 * LUA_MINSTACK)) {
     lua_State *L = options.state ? options.state : host->main;
     if (host->own_state)
       warn_open (host);
@@ -488,7 +502,10 @@ void host_cancel_all (allua *host, enum slot reason) {
   }
 }
 
+/* On a borrowed state: as it was, where the program has not changed it since. */
 static int forget_host (lua_State *L) {
+  if (lua_rawgetp (L, LUA_REGISTRYINDEX, &lua_require) != LUA_TNIL)
+    lua_setglobal (L, "require");
   lua_pushnil (L);
   lua_rawsetp (L, LUA_REGISTRYINDEX, &host_key);
   luaL_getsubtable (L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
@@ -499,31 +516,20 @@ static int forget_host (lua_State *L) {
   return 0;
 }
 
-static int close_lua (lua_State *L) {
-  allua *host = lua_touserdata (L, 1);
-  promise_report_unhandled (L, host);
-  promise_object_close (L, host);
-  luvs_close_all (L, host);
+static int report_unhandled_promises (lua_State *L) {
+  promise_report_unhandled (L, lua_touserdata (L, 1));
   return 0;
 }
 
-static int count_luv (lua_State *L) {
-  lua_pushinteger (L, (lua_Integer)luvs_count (L, lua_touserdata (L, 1)));
-  return 1;
+static int close_promises (lua_State *L) {
+  promise_object_close (L, lua_touserdata (L, 1));
+  return 0;
 }
 
-/* Whether libuv still knows of luv's handles or requests, so that the state must wait for them. */
+/* Whether libuv still knows of luv's handles or requests, so that the state must wait for them. A loop
+   of our own is run until it has nothing left anyway. */
 static bool luv_pending (allua *host) {
-  bool pending = false;
-  /* A loop of our own is run until it has nothing left anyway. */
-  if (host->own_loop || !host->own_state || !host->own_luv)
-    return false;
-  lua_pushcfunction (host->main, count_luv);
-  lua_pushlightuserdata (host->main, host);
-  if (lua_pcall (host->main, 1, 1, 0) == LUA_OK)
-    pending = lua_tointeger (host->main, -1) > 0;
-  lua_pop (host->main, 1);
-  return pending;
+  return !host->own_loop && host->own_state && host->own_luv && luvs_count (host) > 0;
 }
 
 /* The tasks have ended: once luv has let go, the rest follows. On a borrowed loop it is called in each
@@ -563,7 +569,18 @@ static int protect (allua *host, lua_CFunction function) {
   return status;
 }
 
+static void run_out (uv_loop_t *loop) {
+  while (uv_run (loop, UV_RUN_DEFAULT) != 0) /* somebody may have called uv_stop */
+    ;
+}
+
+static void note_handle (uv_handle_t *handle, void *left) {
+  (void)handle;
+  *(bool *)left = true;
+}
+
 void allua_close (allua *host) {
+  bool left = false;
   if (!host || host->closing)
     return;
   if (host->turns || host->runs) {
@@ -583,14 +600,21 @@ void allua_close (allua *host) {
     while (host->ready.first)
       sched_turn (host);
   settle_stop_all (host);
-  protect (host, close_lua);
+  protect (host, report_unhandled_promises);
+  protect (host, close_promises);
+  luvs_close_all (host);
   host->tearing = true;
   if (!host->own_loop) {
     tear_down (host);
     return;
   }
   tear_down (host);
-  while (uv_run (host->loop, UV_RUN_DEFAULT) != 0) /* somebody may have called uv_stop */
-    ;
+  run_out (host->loop);
+  uv_walk (host->loop, note_handle, &left);
+  if (left && host->own_state) {
+    /* What luv lost on its way for want of memory is closed by the collector. */
+    lua_gc (host->main, LUA_GCCOLLECT);
+    run_out (host->loop);
+  }
   destroy (host);
 }

@@ -1,7 +1,7 @@
 #include "luvs.h"
 
+#include <luv/lhandle.h>
 #include <luv/luv.h>
-#include <string.h>
 
 #include "error.h"
 #include "loop.h"
@@ -35,16 +35,18 @@ static int call_back (lua_State *L, int arguments, int results, int flags) {
   return lua_gettop (L) - top;
 }
 
-/* Call `found` for each handle (and request) of luv's that libuv knows of: those it keeps in the
-   registry. */
+/* Keys of the registry: luv's metatables, by which its objects are known. */
+static const char handle_kinds, request_kind, fs_kind;
+
+/* Call `found` for each handle (and request) of luv's that libuv may know of: those it keeps in the
+   registry. Allocates nothing. */
 static void each_object (lua_State *L, bool requests, void (*found) (lua_State *L, void *data),
                          void *data) {
   lua_Integer i, last = (lua_Integer)lua_rawlen (L, LUA_REGISTRYINDEX);
   int top = lua_gettop (L), kinds = top + 1;
-  luaL_checkstack (L, LUA_MINSTACK, NULL);
-  if (lua_getfield (L, LUA_REGISTRYINDEX, "uv_handle") == LUA_TTABLE) {
-    luaL_getmetatable (L, "uv_req");
-    luaL_getmetatable (L, "uv_fs");
+  if (lua_rawgetp (L, LUA_REGISTRYINDEX, &handle_kinds) == LUA_TTABLE) {
+    lua_rawgetp (L, LUA_REGISTRYINDEX, &request_kind);
+    lua_rawgetp (L, LUA_REGISTRYINDEX, &fs_kind);
     for (i = 1; i <= last; i++) {
       if (lua_rawgeti (L, LUA_REGISTRYINDEX, i) == LUA_TUSERDATA && lua_getmetatable (L, -1)) {
         bool fs = lua_rawequal (L, -1, kinds + 2), handle;
@@ -69,39 +71,37 @@ static void count (lua_State *L, void *data) {
   ++*(size_t *)data;
 }
 
-size_t luvs_count (lua_State *L, allua *host) {
+size_t luvs_count (allua *host) {
   size_t result = 0;
   /* luv keeps some requests after their end (of uv.fs_scandir): those libuv does not count. */
-  each_object (L, host->loop->active_reqs.count > 0, count, &result);
-  return result;
+  each_object (host->main, host->loop->active_reqs.count > 0, count, &result);
+  return result - host->luv_closed;
 }
 
-/* The object is on top. Not through its methods: scripts may have changed those. */
+static void on_closed (uv_handle_t *handle) {
+  const luv_handle_t *data = handle->data;
+  allua *host = data->ctx->extra;
+  host->luv_closed++; /* its memory goes with its userdata, when the state is closed */
+}
+
+/* The object is on top. */
 static void close_object (lua_State *L, void *data) {
-  const char *method = "close";
-  lua_rawgetp (L, LUA_REGISTRYINDEX, data);
-  lua_getmetatable (L, -2);
-  lua_pushliteral (L, "__name");
-  lua_rawget (L, -2);
-  if (lua_isstring (L, -1)
-      && (strcmp (lua_tostring (L, -1), "uv_req") == 0
-          || strcmp (lua_tostring (L, -1), "uv_fs") == 0))
-    method = "cancel";
-  else {
-    uv_handle_t **handle = lua_touserdata (L, -4);
-    if (!*handle || uv_is_closing (*handle))
-      return;
+  void *object = lua_touserdata (L, -1);
+  bool request = lua_getmetatable (L, -1)
+                 && (lua_rawequal (L, -1, -3) || lua_rawequal (L, -1, -4)); /* as each_object has them */
+  (void)data;
+  if (request) {
+    uv_cancel (object);
+  } else {
+    uv_handle_t *handle = *(uv_handle_t **)object;
+    if (handle && !uv_is_closing (handle))
+      uv_close (handle, on_closed);
   }
-  lua_getfield (L, -3, method);
-  lua_pushvalue (L, -5);
-  lua_pcall (L, 1, 0, 0);
 }
 
-static const char luv_functions; /* registry key: luv's close and cancel */
-
-void luvs_close_all (lua_State *L, allua *host) {
+void luvs_close_all (allua *host) {
   if (host->own_luv)
-    each_object (L, true, close_object, (void *)&luv_functions);
+    each_object (host->main, true, close_object, NULL);
 }
 
 static void call_walk (lua_State *L, void *data) {
@@ -115,6 +115,7 @@ static void call_walk (lua_State *L, void *data) {
 static int walk (lua_State *L) {
   luaL_checktype (L, 1, LUA_TFUNCTION);
   lua_settop (L, 1);
+  luaL_checkstack (L, LUA_MINSTACK, NULL);
   each_object (L, false, call_walk, NULL);
   return 0;
 }
@@ -131,19 +132,24 @@ int luvs_open (lua_State *L) {
   luv_set_loop (L, host->loop);
   luv_context (L)->L = host->main;
   luv_set_callback (L, call_back);
+  luv_context (L)->extra = host;
   luaopen_luv (L);
+  lua_getfield (L, LUA_REGISTRYINDEX, "uv_handle");
+  lua_rawsetp (L, LUA_REGISTRYINDEX, &handle_kinds);
+  luaL_getmetatable (L, "uv_req");
+  lua_rawsetp (L, LUA_REGISTRYINDEX, &request_kind);
+  luaL_getmetatable (L, "uv_fs");
+  lua_rawsetp (L, LUA_REGISTRYINDEX, &fs_kind);
   host->own_luv = true;
-  lua_createtable (L, 0, 2);
-  lua_getfield (L, -2, "close");
-  lua_setfield (L, -2, "close");
-  lua_getfield (L, -2, "cancel");
-  lua_setfield (L, -2, "cancel");
-  lua_rawsetp (L, LUA_REGISTRYINDEX, &luv_functions);
   lua_pushcfunction (L, walk);
   lua_setfield (L, -2, "walk");
   lua_pushcfunction (L, run);
   lua_setfield (L, -2, "run");
   return 1;
+}
+
+bool luvs_is_running (lua_State *L) {
+  return luv_context (L)->mode != -1;
 }
 
 uv_loop_t *luvs_loop (lua_State *L) {

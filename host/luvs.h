@@ -7,11 +7,15 @@
 /* The loader of module "luv": luv's own table, made to live with a host. */
 int luvs_open (lua_State *L);
 
-/* Begin to close every luv handle of the state, and cancel its requests. May raise. */
-void luvs_close_all (lua_State *L, allua *host);
+/* Begin to close every luv handle of a host's own state, and cancel its requests. Allocates nothing;
+   needs some free places on the main thread's stack. */
+void luvs_close_all (allua *host);
 
-/* How many luv handles and requests libuv still knows of. May raise. */
-size_t luvs_count (lua_State *L, allua *host);
+/* How many luv handles and requests libuv still knows of. The same holds. */
+size_t luvs_count (allua *host);
+
+/* Whether uv.run is under way in the state. */
+bool luvs_is_running (lua_State *L);
 
 /* The loop that the state's luv uses, loading that module when it has to; NULL when it cannot be had
    (then an error message is pushed). */

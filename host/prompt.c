@@ -296,5 +296,7 @@ int prompt_open (lua_State *L) {
   /* Whoever calls exit while a line is being edited leaves the terminal as it was. */
   atexit (restore_terminal);
   luaL_setfuncs (L, functions, 1);
+  lua_pushliteral (L, LUA_RELEASE);
+  lua_setfield (L, -2, "lua");
   return 1;
 }

@@ -3,6 +3,7 @@
 #include "cycle.h"
 #include "error.h"
 #include "place.h"
+#include "report.h"
 #include "signal.h"
 #include "trace.h"
 
@@ -118,6 +119,41 @@ void settle_detach (struct group *group) {
   }
 }
 
+/* Arguments: the error, the host. A root task that nobody waits for has failed. */
+static int report_root (lua_State *L) {
+  allua *host = lua_touserdata (L, 2);
+  lua_settop (L, 1);
+  error_push_record (L, host, 1);
+  report_unhandled (L, host, 1, "error in a task");
+  return 0;
+}
+
+/* A root's results are on its coroutine. */
+static void end_root (allua *host, struct group *group) {
+  struct task *task = &group->tasks[0];
+  const struct group_options *options = group->options;
+  if (options->done) {
+    int results = lua_gettop (task->co);
+    int status = ALLUA_OK;
+    if (task->failed) {
+      /* Memory errors are told apart, as lua_pcall does: by the one message they have. */
+      lua_checkstack (task->co, 1);
+      host_push (host, task->co, SLOT_MEMORY);
+      status = lua_rawequal (task->co, -1, -2) ? ALLUA_MEMORY : ALLUA_ERROR;
+      lua_pop (task->co, 1);
+    }
+    options->done (task->co, status, results, options->done_data);
+  } else if (task->failed && !task->promise.cancelled) {
+    lua_State *L = host->worker;
+    lua_pushcfunction (L, report_root);
+    lua_xmove (task->co, L, 1);
+    lua_pushlightuserdata (L, host);
+    if (lua_pcall (L, 2, 0, 0) != LUA_OK)
+      lua_pop (L, 1);
+  }
+  task_release (host, task);
+}
+
 /* All its tasks have ended. */
 static void end_group (struct group *group) {
   allua *host = group->host;
@@ -132,22 +168,8 @@ static void end_group (struct group *group) {
     owner->joined = true;
     sched_ready (host, owner);
   }
-  if (group->kind == GROUP_ROOT) {
-    struct task *task = &group->tasks[0];
-    if (group->options && group->options->done) {
-      int results = lua_gettop (task->co);
-      int status = ALLUA_OK;
-      if (task->failed) {
-        /* Memory errors are told apart, as lua_pcall does: by the one message they have. */
-        lua_checkstack (task->co, 1);
-        host_push (host, task->co, SLOT_MEMORY);
-        status = lua_rawequal (task->co, -1, -2) ? ALLUA_MEMORY : ALLUA_ERROR;
-        lua_pop (task->co, 1);
-      }
-      group->options->done (task->co, status, results, group->options->done_data);
-    }
-    task_release (host, task);
-  }
+  if (group->kind == GROUP_ROOT)
+    end_root (host, group);
   if (host->loaded == group) {
     enum slot slot;
     for (slot = SLOT_GROUP; slot <= SLOT_RESULTS; slot++) {

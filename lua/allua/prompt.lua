@@ -10,6 +10,11 @@ local line = require("allua.line")
 local stall = require("allua.stall")
 local uv = require("luv")
 
+-- A line may do to the globals what it likes: the prompt has its own.
+local debug, io, math, os, string, table = debug, io, math, os, string, table
+local error, load, next, pcall, print, rawget, rawlen = error, load, next, pcall, print, rawget, rawlen
+local setmetatable, tonumber, tostring, type, xpcall = setmetatable, tonumber, tostring, type, xpcall
+
 local HISTORY_LINES = 1000
 
 local function say_error(text)
@@ -181,7 +186,7 @@ return function()
   local current -- the promise of the task that a Ctrl-C cancels
   local interrupted = false -- it did
   local staying = 0 -- lines that are done, but not what they spawned
-  local the_end = allua.promise()
+  local never = allua.promise()
 
   -- Start a task for Ctrl-C to cancel.
   local function start(fn, ...)
@@ -220,13 +225,12 @@ return function()
       return text
     end
     text = text:gsub("^=", "return ")
-    local chunk = load("return " .. text, "=stdin", "t")
-    if chunk then
-      return chunk
-    end
     while true do
+      local chunk = load("return " .. text, "=stdin", "t")
       local message
-      chunk, message = load(text, "=stdin", "t")
+      if not chunk then
+        chunk, message = load(text, "=stdin", "t")
+      end
       if chunk then
         return chunk
       elseif not message:find("<eof>$") then
@@ -255,12 +259,12 @@ return function()
         results = table.pack(xpcall(show, report, table.unpack(results, 2, results.n)))
       end
       if not results[1] then
-        say_error(interrupted and "interrupted" or stuck or results[2])
+        say_error(interrupted and "\ninterrupted" or stuck or results[2])
       -- Are there tasks but the root, this one and those that stay?
       elseif core.census().tasks > 2 + staying then
         staying = staying + 1
         done:resolve()
-        the_end:await()
+        never:await()
       end
     end)
     local _ <close> = stall(function(e)
@@ -280,7 +284,7 @@ return function()
   if history then
     load_history(history)
   end
-  print(string.format("allua %s (%s)", allua.version, _VERSION))
+  print(string.format("allua %s (%s)", allua.version, line.lua))
   while true do
     local chunk = read_chunk()
     if chunk == nil then

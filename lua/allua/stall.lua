@@ -5,6 +5,7 @@
 
 local core = require("allua.core")
 local uv = require("luv")
+local setmetatable = setmetatable
 
 local INTERVAL = 50 -- ms
 
@@ -18,6 +19,7 @@ return function(on_stall)
     timer:ref()
     -- Once may be between a task's being ready and its turn.
     if idle == 2 then
+      idle = 0
       local message = "deadlock: every task waits, and nothing is pending" .. core.waits()
       on_stall(core.error({ name = "DeadlockError", message = message }))
     end

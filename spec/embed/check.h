@@ -94,7 +94,7 @@ static inline int check_loop_closes (const char *name, uv_loop_t *loop) {
   int status = uv_loop_close (loop);
   if (status != 0)
     uv_print_all_handles (loop, stderr);
-  return check (name, status == 0, "uv_loop_close: %s", uv_strerror (status));
+  return check (name, status == 0, "uv_loop_close: %s", status ? uv_strerror (status) : "");
 }
 
 /* the integer in a global variable, -1 where there is none */

@@ -34,8 +34,11 @@ static void custom_allocator (void) {
       "  for i = 1, 2000 do tasks[i] = function() allua.sleep(0.001) return i end end\n"
       "  allua.all(tasks)\n"
       "end\n"
-      "local function used() collectgarbage() collectgarbage() return collectgarbage 'count' end\n"
-      "for _ = 1, 3 do round() end\n" /* until the pools have their size */
+      "local function used()\n"
+      "  require 'allua.core'.collect()\n"
+      "  collectgarbage() collectgarbage() return collectgarbage 'count'\n"
+      "end\n"
+      "for _ = 1, 3 do round() end\n"
       "local before = used()\n"
       "for _ = 1, 5 do round() end\n"
       "local after = used()\n"
