@@ -35,6 +35,8 @@ struct group *all_single (lua_State *L, allua *host, enum group_kind kind, int a
   luaL_checkstack (L, 12, NULL);
   task_reserve (L, host);
   group = group_new (L, host, kind, 1, false);
+  lua_pushboolean (L, 0); /* the place of its error, or of several values: see group_new */
+  lua_rawseti (L, -3, 1);
   lua_pop (L, 2);
   if (timeout < HUGE_VAL)
     group_extend (L, -1)->timeout_seconds = timeout;
@@ -271,10 +273,12 @@ static struct group *begin (lua_State *L, allua *host, enum group_kind kind, str
   if (list) {
     uint32_t i;
     for (i = 1; i <= size; i++) {
-      if (kind == GROUP_MAP)
-        lua_geti (L, 1, i);
-      else
+      if (kind != GROUP_MAP) {
         lua_rawgeti (L, 1, i);
+      } else if (lua_geti (L, 1, i) == LUA_TNIL) {
+        lua_pop (L, 1);
+        lua_pushlightuserdata (L, (void *)&group_no_item); /* its place must be there */
+      }
       lua_rawseti (L, -3, i);
     }
   } else {

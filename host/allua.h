@@ -98,9 +98,10 @@ ALLUA_API const char *allua_error (const allua *host);
 
 /* A C function that waits: make a promise, start the work, return allua_await (L, promise).
    A promise belongs to the collector and is kept until it is settled; until then it counts as
-   pending work (it keeps the loop alive). It is settled once; settling a settled or cancelled one
-   does nothing but free. Pushes the promise, which has the methods of a Lua promise, and returns
-   it. Raises when there is no memory. */
+   pending work (it keeps the loop alive), and nobody but C can settle it. It is settled once; after
+   that, after its on_cancel, and after allua_close the pointer is not to be used any more, unless the
+   promise is on a Lua stack: then settling it again does nothing but free. Pushes the promise, which
+   Lua can await, and returns it. Raises when there is no memory. */
 ALLUA_API allua_promise *allua_promise_new (lua_State *L);
 
 /* Suspend the running task until the promise is settled, then return its values or raise its error
@@ -121,8 +122,9 @@ ALLUA_API void allua_promise_reject (allua_promise *promise, const char *format,
     ALLUA_PRINTF (2, 3);
 
 /* `cancel` is called at most once, before the promise is settled, when the last task that waited
-   for it is cancelled or the host closes: stop the work. Settling it afterwards does nothing but
-   free. It may not call Lua. */
+   for it is cancelled or the host closes: stop the work. Nothing may be settled after. Without it a
+   cancelled wait leaves the promise pending, to be settled as if nothing had happened. It may not
+   call Lua. */
 ALLUA_API void allua_promise_on_cancel (allua_promise *promise, void (*cancel) (void *data),
                                         void *data);
 

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+const char group_no_item = 'n';
+
 const char *group_kind_name (enum group_kind kind) {
   static const char *const names[]
       = { "all", "map", "all_settled", "flow", "race", "any", "each", "call", "spawn", "run" };
@@ -29,6 +31,11 @@ struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32
     group->tasks[i].index = i;
   }
   lua_createtable (L, keys + AUX, 0);
+  /* Something is there from the start, so that setting them later finds a place, without memory. */
+  lua_pushboolean (L, 0);
+  lua_rawseti (L, -2, keys + REASON);
+  lua_pushboolean (L, 0);
+  lua_rawseti (L, -2, keys + AUX);
   if (named)
     lua_createtable (L, 0, (int)size);
   else

@@ -133,6 +133,9 @@ enum group_slot {
   CONTEXT  /* anchor of the tasks' context */
 };
 
+/* Stands in the slots of a map for an item that is nil. */
+extern const char group_no_item;
+
 /* What Lua calls it. */
 const char *group_kind_name (enum group_kind kind);
 

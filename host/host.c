@@ -593,12 +593,13 @@ void allua_close (allua *host) {
   host->closing = true;
   uv_mutex_unlock (&host->post_mutex);
   on_posts (host);
-  host_cancel_all (host, SLOT_CLOSING);
-  if (host->own_loop)
-    sched_run (host, host->main, has_no_roots, host);
-  else
+  if (!host->stopping) {
+    host_cancel_all (host, SLOT_CLOSING);
+    if (host->own_loop)
+      sched_run (host, host->main, has_no_roots, host);
     while (host->ready.first)
       sched_turn (host);
+  }
   settle_stop_all (host);
   protect (host, report_unhandled_promises);
   protect (host, close_promises);

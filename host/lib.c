@@ -224,6 +224,8 @@ static void push_loader (lua_State *L, allua *host, const char *name) {
   lua_Integer i;
   for (i = 0; builtin_modules[i].name && strcmp (builtin_modules[i].name, name) != 0; i++)
     ;
+  if (!builtin_modules[i].name)
+    luaL_error (L, "allua has no part \"%s\"", name);
   host_push (host, L, SLOT_BOX);
   lua_pushinteger (L, i);
   lua_pushcclosure (L, load_module, 2);

@@ -7,8 +7,10 @@
 #include "loop.h"
 #include "report.h"
 
-static int keep_traceback (lua_State *L) {
+static int describe (lua_State *L) {
+  lua_pushliteral (L, "error in a callback of luv: ");
   error_push_message (L, 1);
+  lua_concat (L, 2);
   luaL_traceback (L, L, lua_tostring (L, -1), 1);
   return 1;
 }
@@ -17,18 +19,16 @@ static int keep_traceback (lua_State *L) {
 static int call_back (lua_State *L, int arguments, int results, int flags) {
   int top = lua_gettop (L) - arguments - 1, status;
   (void)flags;
-  lua_pushcfunction (L, keep_traceback);
+  lua_pushcfunction (L, describe);
   lua_insert (L, top + 1);
   status = lua_pcall (L, arguments, results, top + 1);
   lua_remove (L, top + 1);
   if (status != LUA_OK) {
     allua *host = allua_of (L);
-    if (host) {
-      lua_pushliteral (L, "error in a callback of luv: ");
-      lua_insert (L, -2);
-      lua_concat (L, 2);
-      report_text (L, host, lua_tostring (L, -1));
-    }
+    if (host) /* a memory error has not been described, but is a string */
+      report_text (L, host,
+                   lua_type (L, -1) == LUA_TSTRING ? lua_tostring (L, -1)
+                                                   : "error in a callback of luv");
     lua_settop (L, top);
     return -status;
   }
@@ -84,24 +84,17 @@ static void on_closed (uv_handle_t *handle) {
   host->luv_closed++; /* its memory goes with its userdata, when the state is closed */
 }
 
-/* The object is on top. */
-static void close_object (lua_State *L, void *data) {
-  void *object = lua_touserdata (L, -1);
-  bool request = lua_getmetatable (L, -1)
-                 && (lua_rawequal (L, -1, -3) || lua_rawequal (L, -1, -4)); /* as each_object has them */
+/* The handle's userdata is on top. */
+static void close_handle (lua_State *L, void *data) {
+  uv_handle_t *handle = *(uv_handle_t **)lua_touserdata (L, -1);
   (void)data;
-  if (request) {
-    uv_cancel (object);
-  } else {
-    uv_handle_t *handle = *(uv_handle_t **)object;
-    if (handle && !uv_is_closing (handle))
-      uv_close (handle, on_closed);
-  }
+  if (handle && !uv_is_closing (handle))
+    uv_close (handle, on_closed);
 }
 
 void luvs_close_all (allua *host) {
   if (host->own_luv)
-    each_object (host->main, true, close_object, NULL);
+    each_object (host->main, false, close_handle, NULL);
 }
 
 static void call_walk (lua_State *L, void *data) {

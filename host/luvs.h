@@ -7,7 +7,7 @@
 /* The loader of module "luv": luv's own table, made to live with a host. */
 int luvs_open (lua_State *L);
 
-/* Begin to close every luv handle of a host's own state, and cancel its requests. Allocates nothing;
+/* Begin to close every luv handle of the state; its requests end by themselves. Allocates nothing;
    needs some free places on the main thread's stack. */
 void luvs_close_all (allua *host);
 

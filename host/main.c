@@ -40,7 +40,17 @@ struct program {
 
 /* What a signal handler may look at. */
 static struct program *volatile signalled;
-static volatile sig_atomic_t signals;
+static volatile sig_atomic_t signals, asked;
+
+/* Call the prompt's handler, once for each Ctrl-C. */
+static void call_handler (struct program *program, lua_State *L) {
+  if (!asked)
+    return;
+  asked = 0;
+  lua_rawgeti (L, LUA_REGISTRYINDEX, program->on_interrupt);
+  if (lua_pcall (L, 0, 0, 0) != LUA_OK)
+    lua_pop (L, 1);
+}
 
 static void stop_computing (lua_State *L, lua_Debug *info) {
   allua *host = allua_of (L);
@@ -48,8 +58,11 @@ static void stop_computing (lua_State *L, lua_Debug *info) {
   lua_sethook (L, NULL, 0, 0);
   if (!host || !host->current || host->running != L)
     return;
-  ((struct program *)allua_data (host))->interrupted = true;
-  host_cancel_all (host, SLOT_INTERRUPTED);
+  if (((struct program *)allua_data (host))->on_interrupt == LUA_NOREF) {
+    ((struct program *)allua_data (host))->interrupted = true;
+    host_cancel_all (host, SLOT_INTERRUPTED);
+  } else
+    call_handler (allua_data (host), L);
   host->current->cancelled = true;
   if (task_is_cancelled (host->current)) {
     task_push_cancelled (L, host->current);
@@ -63,8 +76,9 @@ static void on_sigint (int number) {
   (void)number;
   if (!program || (signals++ && program->on_interrupt == LUA_NOREF))
     _exit (STATUS_INTERRUPTED);
+  asked = 1;
   uv_async_send (&program->interrupt);
-  if (program->host->running && program->on_interrupt == LUA_NOREF)
+  if (program->host->running)
     lua_sethook (program->host->running, stop_computing,
                  LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
@@ -86,9 +100,7 @@ static void on_interrupt (uv_async_t *async) {
     leave (program);
     return;
   }
-  lua_rawgeti (L, LUA_REGISTRYINDEX, program->on_interrupt);
-  if (lua_pcall (L, 0, 0, 0) != LUA_OK)
-    lua_pop (L, 1);
+  call_handler (program, L);
 }
 
 /* core.on_interrupt (fn): call fn at Ctrl-C, instead of cancelling the root task; nil: no more. */
@@ -118,6 +130,7 @@ static int os_exit (lua_State *L) {
   program->exiting = true;
   if (!host->current || !lua_isyieldable (L) || host->running != L)
     exit (program->status);
+  host->stopping = true; /* nothing of the script goes on after this */
   leave (program);
   host->current->stop = true;
   return task_suspend (L, host->current, WAIT_TIMER, NULL, 0, never_back);

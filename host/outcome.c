@@ -205,7 +205,7 @@ static int raise_aggregate (lua_State *L, struct group *group) {
 
 static int push_flow (lua_State *L) {
   int count, i;
-  if (group_get (L, 1, AUX) == LUA_TNIL)
+  if (group_get (L, 1, AUX) != LUA_TTABLE)
     return 0;
   lua_getfield (L, -1, "n");
   count = (int)lua_tointeger (L, -1);

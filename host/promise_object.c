@@ -95,6 +95,8 @@ static struct allua_promise *check_by_hand (lua_State *L, const char *verb) {
   struct promise **object = check (L, host_of (L), 1);
   if (!is_by_hand (*object))
     luaL_error (L, "cannot %s the promise of a task: the task settles it", verb);
+  if (((struct allua_promise *)object)->from_c)
+    luaL_error (L, "cannot %s this promise: the C function that made it settles it", verb);
   return (struct allua_promise *)object;
 }
 
@@ -141,7 +143,6 @@ static int settle_by_hand (lua_State *L, struct allua_promise *promise,
   }
   promise->count = count;
   promise->stored = true;
-  forget_work (promise);
   promise_settle (promise->host, &promise->own, status, sched_wake);
   lua_pushboolean (L, 1);
   return 1;
@@ -482,6 +483,12 @@ int allua_await (lua_State *L, allua_promise *promise) {
     lua_replace (L, 1);
   }
   lua_settop (L, 1);
+  if (promise->host->current && task_is_cancelled (promise->host->current) && !promise->own.waiters
+      && promise->own.status == PROMISE_PENDING) {
+    /* It never waits, so its work is stopped at once. */
+    promise->host->abandoned (promise->host, &promise->own);
+    task_enter (L, promise->host);
+  }
   return await (L, LUA_OK, (lua_KContext)promise->host);
 }
 

@@ -93,6 +93,11 @@ static void step (allua *host, struct task *task) {
     host->ended (host, task, lua_gettop (task->co));
     return;
   }
+  if (host->stopping) {
+    task->cancelled = true;
+    host->ended (host, task, task->co ? task_unwind (host, task) : 0);
+    return;
+  }
   if (task_is_cancelled (task) && !task->co && !task->group->adopts
       && !(task->group->options && task->group->options->on_settle)) {
     host->ended (host, task, 0); /* it has not started and never does */

@@ -329,6 +329,8 @@ void settle_ended (allua *host, struct task *task, int results) {
 
 void settle_stop_all (allua *host) {
   struct group *group = host->roots;
+  bool stopping = host->stopping;
+  host->stopping = true;
   /* The deepest first: a task ends only when its children have. */
   while (group) {
     struct task *task = NULL;
@@ -352,4 +354,5 @@ void settle_stop_all (allua *host) {
       sched_turn (host);
     group = host->roots;
   }
+  host->stopping = stopping;
 }

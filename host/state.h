@@ -83,11 +83,11 @@ struct allua {
   const void *outer_context; /* that of whoever resumed the running coroutine */
   struct handles *handles;
   bool (*loop_runs) (allua *host); /* whether somebody else runs the loop; NULL: not known */
-  size_t pending_work;          /* promises of C that are not settled */
-  int turns;                    /* depth of turns: > 0 inside one */
-  int runs;                     /* depth of sched_run: > 0 inside one */
-  const struct task *raised_in; /* whose error SLOT_RAISED is */
-  bool stress;                  /* a full collection at every wait */
+  size_t pending_work;             /* promises of C that are not settled */
+  int turns;                       /* depth of turns: > 0 inside one */
+  int runs;                        /* depth of sched_run: > 0 inside one */
+  const struct task *raised_in;    /* whose error SLOT_RAISED is */
+  bool stress;                     /* a full collection at every wait */
 
   /* task */
   struct pooled *pool;
@@ -127,6 +127,7 @@ struct allua {
   char *error; /* the last run's report */
   size_t error_size;
   size_t reported;  /* unhandled errors so far */
+  bool stopping;    /* what runs is unwound where it stands, and not resumed */
   bool close_asked; /* from inside: to be done when the outermost call ends */
   bool closing;     /* no new work; tasks are being joined */
   bool tearing;     /* all tasks have ended; handles are being closed */

@@ -257,6 +257,10 @@ static int start (allua *host, struct task *task) {
   if (group->kind == GROUP_MAP) {
     lua_rawgeti (L, SLOT_SLOTS, group_key (group, AUX));
     lua_rawgeti (L, SLOT_SLOTS, (lua_Integer)task->index + 1);
+    if (lua_touserdata (L, -1) == (void *)&group_no_item) {
+      lua_pop (L, 1);
+      lua_pushnil (L);
+    }
     lua_pushinteger (L, (lua_Integer)task->index + 1);
     lua_xmove (L, task->co, 5);
     return LUA_OK;
@@ -301,6 +305,7 @@ static bool wants_task_object (lua_State *L, int index) {
 /* After on_settle: its error goes on top of the results. */
 static int after_hook (lua_State *L, int status, lua_KContext results) {
   allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
+  host->current->shields--;
   if (status == LUA_OK || status == LUA_YIELD) {
     lua_settop (L, (int)results + 1);
     return (int)results;
@@ -363,6 +368,7 @@ static int finish (lua_State *L, int status, lua_KContext ctx) {
       lua_pushvalue (L, 2);
     else
       lua_pushnil (L);
+    task->shields++; /* it may wait, for a cancelled task too */
     return after_hook (L, lua_pcallk (L, 3, 0, 0, results, after_hook), results);
   }
   return results;

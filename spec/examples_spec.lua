@@ -141,7 +141,9 @@ describe("the example", function()
   end)
 
   it("stock runs in a stock Lua", function()
-    prints(host.run({ "examples/stock.lua" }, { program = "lua5.4", env = { LUA_CPATH = build .. "/lua/?.so;;" } }), {
+    local lua = os.getenv("LUA") or "lua5.4" -- make names another where that needs help to load the module
+    local environment = { LUA_CPATH = build .. "/lua/?.so;;" }
+    prints(host.run({ "-c", lua .. " examples/stock.lua" }, { program = "sh", env = environment }), {
       "sum:\t42",
       "both at once:\ttrue",
       "a directory:\tdirectory",

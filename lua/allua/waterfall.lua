@@ -242,17 +242,28 @@ local function bar(task, waits, record, width)
   return table.concat(cells)
 end
 
--- From the task that ended last, each time back along the wait that ended last, to a task that
--- waited for nobody. Gives the steps in the order of time: { name, seconds }.
-local function critical_path(tasks)
-  local by_name, task = {}, tasks[1]
-  for _, each in ipairs(tasks) do
-    by_name[each.name] = each
-    -- What was cancelled ended because of another task.
-    local cut, best_cut = each.status == "cancelled", task.status == "cancelled"
-    if cut == best_cut and each.ended >= task.ended or best_cut and not cut then
-      task = each
+-- The task that the end of the group waited for: its first failure; else the last to end, in a group
+-- that succeeded not one that was cancelled.
+local function last_task(record)
+  local failed, last
+  for _, task in ipairs(record.tasks) do
+    if task.status == "rejected" and (not failed or task.ended < failed.ended) then
+      failed = task
     end
+    local counts = record.status ~= "fulfilled" or task.status ~= "cancelled"
+    if counts and (not last or task.ended >= last.ended) then
+      last = task
+    end
+  end
+  return record.status == "rejected" and failed or last or record.tasks[1]
+end
+
+-- From the last task, each time back along the wait that ended last, to a task that waited for nobody.
+-- Gives the steps in the order of time: { name, seconds }.
+local function critical_path(record)
+  local task, by_name = last_task(record), {}
+  for _, each in ipairs(record.tasks) do
+    by_name[each.name] = each
   end
   local path, seen = {}, {}
   while task and not seen[task] do
@@ -348,7 +359,9 @@ return function(record)
   for _, task in ipairs(record.tasks) do
     local waits = merged_waits(task)
     waits_of[task] = waits
-    work = work + task.ended - task.started - waited(waits)
+    if task.status ~= "cancelled" then -- else its work is lost
+      work = work + task.ended - task.started - waited(waits)
+    end
     statuses[task.status] = true
   end
 
@@ -404,11 +417,11 @@ return function(record)
   lines[#lines + 1] = table.concat(legend, "   ")
 
   local sum = string.format("total %s, sum of the parts %s", full, time(work))
-  if total > 0 then
+  if total > 0 and record.status == "fulfilled" then
     sum = sum .. string.format(": %.1f times as fast", work / total)
   end
   lines[#lines + 1] = sum
-  for _, line in ipairs(path_lines(critical_path(record.tasks), screen_width())) do
+  for _, line in ipairs(path_lines(critical_path(record), screen_width())) do
     lines[#lines + 1] = line
   end
   return table.concat(lines, "\n") .. "\n"
