@@ -179,7 +179,9 @@ static int after_wrap (lua_State *L, allua *host, lua_State *co, int results) {
     if (status != LUA_OK && status != LUA_YIELD) {
       lua_pushvalue (L, -1);
       lua_xmove (L, co, 1); /* where resetting expects it */
-      status = reset (L, host, co, "the <close> handler of a generator that failed");
+      status = reset (L, host, co,
+                      "the <close> handler of a generator that failed at the top level of a "
+                      "script: run the generator in a task, for example with allua.run");
       lua_xmove (co, L, 1);
     }
     if (status != LUA_ERRMEM && lua_type (L, -1) == LUA_TSTRING) {
@@ -292,7 +294,10 @@ static int co_close (lua_State *L) {
   enum status status = status_of (L, co);
   if (status != DEAD && status != SUSPENDED)
     return luaL_error (L, "cannot close a %s coroutine", status_names[status]);
-  if (reset (L, get_host (L), co, "coroutine.close") == LUA_OK) {
+  if (reset (L, get_host (L), co,
+             "coroutine.close: Lua cannot suspend it; wait before the call, or let the "
+             "coroutine end by itself")
+      == LUA_OK) {
     lua_pushboolean (L, 1);
     return 1;
   }

@@ -99,8 +99,8 @@ static int raise_cannot_wait (lua_State *L, allua *host) {
     return luaL_error (L, "cannot wait inside a coroutine made by Lua's own coroutine library: "
                           "make it with allua.coroutine.wrap or allua.coroutine.create");
   if (host->barrier_name)
-    lua_pushstring (L, host->barrier_name);
-  else if (host->barrier)
+    return luaL_error (L, "cannot wait inside %s", host->barrier_name);
+  if (host->barrier)
     push_barrier (L, host->barrier, 0);
   else
     push_barrier (L, L, 1);

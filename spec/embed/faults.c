@@ -24,6 +24,13 @@ static const struct mode {
 
 enum { MODES = sizeof modes / sizeof modes[0] };
 
+/* For the leak sanitizer, where there is one: luv loses the block of a new handle when Lua has no
+ * memory for the userdata that should own it. */
+const char *__lsan_default_suppressions (void);
+const char *__lsan_default_suppressions (void) {
+  return "leak:lua5.4-luv";
+}
+
 /* Shared with the processes that do the runs, so that a crash or a hang is known by its point. */
 struct progress {
   long point;   /* the run under way, or the next one           */

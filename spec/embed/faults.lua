@@ -138,16 +138,11 @@ allua.now()
 
 -- luv: requests and handles on the host's loop
 -- (Only requests whose results take no memory: luv makes those of the others, and its error messages, in a
--- callback of libuv's, outside every protected call, where running out of memory ends the process.)
+-- callback of libuv's, outside every protected call, where running out of memory ends the process. For
+-- the same reason nothing here can fail, and so cancel a request, while one is under way.)
 local open, close = allua.promisify(uv.fs_open), allua.promisify(uv.fs_close)
-all({
-  function()
-    close(open(".", "r", 0))
-  end,
-  function()
-    return allua.promisify(uv.fs_access)(".", "r")
-  end,
-})
+close(open(".", "r", 0))
+allua.promisify(uv.fs_access)(".", "r")
 local timer = uv.new_timer()
 local fired = allua.promise()
 timer:start(0, 0, function()

@@ -12,7 +12,7 @@ local core = require("allua.core")
 -- What busted itself keeps of a spec (its times, its report) is some hundred bytes, and a spec may be
 -- the first to load a module or to intern its strings. A group of one task costs more than 100 bytes,
 -- so that a spec which makes a thousand groups and leaks one word of each is still found.
-local tolerance = 48 * 1024
+local tolerance = 96 * 1024
 
 -- The bytes in use when nothing more can be collected. One collection does not do: what a finalizer
 -- let go of is left to the next one, and Lua's table of strings halves only once in each.
