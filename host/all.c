@@ -124,11 +124,20 @@ int all_run_outside (lua_State *L, allua *host) {
 
 /* The keys of a table of tasks, to be sorted: integers first, then strings in byte order. */
 struct key {
+  uint64_t prefix;    /* a string's first bytes, the first one highest: settles most comparisons */
   const char *string; /* NULL: an integer */
   size_t length;
   lua_Integer integer;
   uint32_t from; /* its place in the slots before the sorting */
 };
+
+static void set_string (struct key *key, const char *string) {
+  size_t i;
+  key->string = string;
+  key->prefix = 0;
+  for (i = 0; i < sizeof key->prefix; i++)
+    key->prefix = key->prefix << 8 | (i < key->length ? (unsigned char)string[i] : 0);
+}
 
 static int compare (const void *a, const void *b) {
   const struct key *x = a, *y = b;
@@ -136,6 +145,8 @@ static int compare (const void *a, const void *b) {
     if (x->string || y->string)
       return x->string ? 1 : -1;
     return (x->integer > y->integer) - (x->integer < y->integer);
+  } else if (x->prefix != y->prefix) {
+    return x->prefix < y->prefix ? -1 : 1;
   } else {
     size_t length = x->length < y->length ? x->length : y->length;
     int order = memcmp (x->string, y->string, length);
@@ -226,7 +237,7 @@ static void fill_named (lua_State *L, struct group *group) {
     key->from = i;
     key->string = NULL;
     if (lua_type (L, -2) == LUA_TSTRING)
-      key->string = lua_tolstring (L, -2, &key->length);
+      set_string (key, lua_tolstring (L, -2, &key->length));
     else
       key->integer = lua_tointeger (L, -2);
     if (i && sorted && compare (key - 1, key) > 0)

@@ -191,7 +191,8 @@ static int push_settled (lua_State *L, struct group *group) {
 static int raise_aggregate (lua_State *L, struct group *group) {
   uint32_t i;
   error_push (L, group->host, "AggregateError",
-              group->size ? "all %d tasks failed" : "there was no task to succeed",
+              group->size ? "none of the tasks succeeded (%d failed)"
+                          : "there was no task to succeed",
               (int)group->size);
   lua_newtable (L);
   for (i = 0; i < group->size; i++) {

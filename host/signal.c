@@ -216,10 +216,9 @@ static int remove_listener (lua_State *L) {
 static int on_abort (lua_State *L) {
   allua *host = host_of (L);
   struct signal *signal = check (L, host);
-  luaL_checkany (L, 2);
   lua_settop (L, 2);
   if (!lua_isfunction (L, 2) && luaL_getmetafield (L, 2, "__call") == LUA_TNIL)
-    return luaL_typeerror (L, 2, "function");
+    return luaL_error (L, "on_abort: expected a function (got %s)", luaL_typename (L, 2));
   lua_settop (L, 2);
   if (signal->aborted) {
     lua_pushvalue (L, 2);

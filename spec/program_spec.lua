@@ -356,6 +356,20 @@ describe("os.exit", function()
   it("cannot be caught", function()
     ends(host.eval("pcall(function() os.exit(4) end) print('not reached')"), 4, "")
   end)
+
+  it("lets no other task go on", function()
+    ends(host.eval("pcall(all, { function() os.exit(5) end }) print('not reached') os.exit(6)"), 5, "")
+    local code = [[
+      local promise = allua.promise()
+      allua.spawn(function()
+        local _ <close> = setmetatable({}, { __close = function() promise:resolve() end })
+        os.exit(7)
+      end)
+      promise:await()
+      print("not reached")
+    ]]
+    ends(host.eval(code), 7, "")
+  end)
 end)
 
 describe("Ctrl-C", function()

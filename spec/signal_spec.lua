@@ -182,7 +182,7 @@ describe("signal:on_abort", function()
         signal:on_abort(bad)
       end)
       assert.matches("on_abort", err, 1, true)
-      assert.matches("function expected", err, 1, true)
+      assert.matches("expected a function", err, 1, true)
     end
     assert.is_false(pcall(signal.on_abort, signal))
   end)
