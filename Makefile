@@ -207,7 +207,7 @@ check:
 	$(foreach goal,test check-gc check-faults check-asan check-ubsan check-valgrind, \
 	  $(MAKE) $(goal) &&) true
 
-check-gc: deps-test $(BUILD)/allua
+check-gc: deps-test $(ARTEFACTS) $(STAGE)/lib/pkgconfig/allua.pc
 	@ALLUA_STRESS_GC=1 spec/support/run $(SPECS)
 
 # 199 is no exit status of ours, so that spec/support/run tells a report from a failed test.

@@ -77,7 +77,8 @@ ALLUA_API void *allua_data (allua *host); /* options.data */
 ALLUA_API allua *allua_of (lua_State *L);
 
 /* Run a chunk as a root task, and the loop with it, until the task and what it spawned have ended.
-   Not to be called from inside a task or a callback of the loop: that returns ALLUA_ERROR.
+   Not to be called from inside a task, nor from a callback of the loop, which libuv cannot run inside
+   itself: ALLUA_ERROR, as far as the host can tell.
    `name` is the chunk's name as in luaL_loadbuffer ("=app", "@app.lua"), NULL: the chunk itself.
    argv[0 .. argc-1] become the chunk's arguments. */
 ALLUA_API int allua_run_file (allua *host, const char *path, int argc, char **argv);

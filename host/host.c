@@ -504,6 +504,7 @@ void host_cancel_all (allua *host, enum slot reason) {
 
 /* On a borrowed state: as it was, where the program has not changed it since. */
 static int forget_host (lua_State *L) {
+  luvs_forget (L);
   if (lua_rawgetp (L, LUA_REGISTRYINDEX, &lua_require) != LUA_TNIL)
     lua_setglobal (L, "require");
   lua_pushnil (L);

@@ -81,7 +81,8 @@ size_t luvs_count (allua *host) {
 static void on_closed (uv_handle_t *handle) {
   const luv_handle_t *data = handle->data;
   allua *host = data->ctx->extra;
-  host->luv_closed++; /* its memory goes with its userdata, when the state is closed */
+  if (host)
+    host->luv_closed++; /* its memory goes with its userdata, when the state is closed */
 }
 
 /* The handle's userdata is on top. */
@@ -139,6 +140,12 @@ int luvs_open (lua_State *L) {
   lua_pushcfunction (L, run);
   lua_setfield (L, -2, "run");
   return 1;
+}
+
+void luvs_forget (lua_State *L) {
+  if (lua_rawgetp (L, LUA_REGISTRYINDEX, &handle_kinds) == LUA_TTABLE)
+    luv_context (L)->extra = NULL;
+  lua_pop (L, 1);
 }
 
 bool luvs_is_running (lua_State *L) {

@@ -14,6 +14,9 @@ void luvs_close_all (allua *host);
 /* How many luv handles and requests libuv still knows of. The same holds. */
 size_t luvs_count (allua *host);
 
+/* The host of a borrowed state is gone: its luv goes on without. May raise. */
+void luvs_forget (lua_State *L);
+
 /* Whether uv.run is under way in the state. */
 bool luvs_is_running (lua_State *L);
 
