@@ -99,9 +99,10 @@ ALLUA_API const char *allua_error (const allua *host);
 
 /* A C function that waits: make a promise, start the work, return allua_await (L, promise).
    A promise belongs to the collector and is kept until it is settled; until then it counts as
-   pending work (it keeps the loop alive), and nobody but C can settle it. It is settled once; after
-   that, after its on_cancel, and after allua_close the pointer is not to be used any more, unless the
-   promise is on a Lua stack: then settling it again does nothing but free. Pushes the promise, which
+   pending work (it keeps the loop alive), and nobody but C can settle it. It is to be settled once, if
+   need be after allua_close, which then only frees. After that, and after its on_cancel, the pointer
+   is not to be used any more, unless the promise is on a Lua stack: then settling it again does
+   nothing but free. Pushes the promise, which
    Lua can await, and returns it. Raises when there is no memory. */
 ALLUA_API allua_promise *allua_promise_new (lua_State *L);
 

@@ -14,20 +14,26 @@
 #include "settle.h"
 
 /* Every promise object begins with a pointer to its promise: a struct group (a spawned task), a struct
-   view, or one of these, made by hand. User value 1: its value, error, or a table of its values. */
+   view, or a struct by_hand. The last's promise is in a block of its own, shared by the userdata and, until
+   it has settled it, C: the one that lets go last frees it, if need be after the host. */
 struct allua_promise {
-  struct promise *promise;
-  allua *host;
   struct promise own;
-  int count;   /* of values */
-  bool stored; /* in the user value */
-  bool from_c; /* counts as pending work until it is settled */
-  int anchor;  /* in SLOT_LIVE while it does */
+  allua *host; /* NULL: closed */
+  struct mem mem;
+  int count;   /* of values, in user value 1 of the object: one, or a table of them; or an error */
+  bool stored; /* they are there */
+  bool collected; /* the object is gone */
+  bool from_c;    /* C has still to settle it */
+  int anchor;     /* of the object, in SLOT_LIVE, while C has it */
   allua_push push;
   void *data;
   char *message; /* of a rejection, until it is stored; NULL: there was no memory for it */
   void (*cancel) (void *data);
   void *cancel_data;
+};
+
+struct by_hand {
+  struct promise *promise; /* NULL: there was no memory for the block */
 };
 
 struct view { /* user value 1: the group */
@@ -36,6 +42,10 @@ struct view { /* user value 1: the group */
 
 static bool is_by_hand (const struct promise *promise) {
   return promise->kind == PROMISE_BY_HAND;
+}
+
+static struct allua_promise *block_of (struct promise *promise) {
+  return (struct allua_promise *)((char *)promise - offsetof (struct allua_promise, own));
 }
 
 void promise_register (lua_State *L, allua *host) {
@@ -50,13 +60,21 @@ void promise_register (lua_State *L, allua *host) {
 }
 
 static struct allua_promise *push_new (lua_State *L, allua *host) {
-  struct allua_promise *promise = lua_newuserdatauv (L, sizeof *promise, 1);
+  struct by_hand *object = lua_newuserdatauv (L, sizeof *object, 1);
+  struct allua_promise *promise;
+  object->promise = NULL;
+  promise_register (L, host);
+  promise = mem_resize (&host->mem, NULL, 0, sizeof *promise);
+  if (!promise) {
+    host_push (host, L, SLOT_MEMORY);
+    lua_error (L);
+  }
   memset (promise, 0, sizeof *promise);
-  promise->promise = &promise->own;
   promise->own.kind = PROMISE_BY_HAND;
   promise->host = host;
+  promise->mem = host->mem;
   promise->anchor = LUA_NOREF;
-  promise_register (L, host);
+  object->promise = &promise->own;
   return promise;
 }
 
@@ -84,8 +102,12 @@ static struct promise **check (lua_State *L, allua *host, int index) {
     host_push (host, L, SLOT_PROMISE);
     same = lua_rawequal (L, -1, -2);
     lua_pop (L, 2);
-    if (same)
-      return lua_touserdata (L, index);
+    if (same) {
+      struct promise **object = lua_touserdata (L, index);
+      if (!*object)
+        luaL_error (L, "this promise has been collected"); /* and kept by another's finalizer */
+      return object;
+    }
   }
   luaL_typeerror (L, index, "promise");
   return NULL;
@@ -95,18 +117,16 @@ static struct allua_promise *check_by_hand (lua_State *L, const char *verb) {
   struct promise **object = check (L, host_of (L), 1);
   if (!is_by_hand (*object))
     luaL_error (L, "cannot %s the promise of a task: the task settles it", verb);
-  if (((struct allua_promise *)object)->from_c)
+  if (block_of (*object)->from_c)
     luaL_error (L, "cannot %s this promise: the C function that made it settles it", verb);
-  return (struct allua_promise *)object;
+  return block_of (*object);
 }
 
-/* Nothing will come from C any more. */
-static void forget_work (struct allua_promise *promise) {
+/* Take it out of the host's pending work. */
+static void unanchor (struct allua_promise *promise) {
   allua *host = promise->host;
-  if (!promise->from_c)
+  if (promise->anchor == LUA_NOREF)
     return;
-  promise->from_c = false;
-  promise->cancel = NULL;
   luaL_unref (host->L, SLOT_LIVE, promise->anchor);
   promise->anchor = LUA_NOREF;
   if (--host->pending_work == 0 && host->handles)
@@ -119,8 +139,24 @@ static void forget_data (struct allua_promise *promise) {
   if (push)
     push (NULL, promise->data);
   if (promise->message)
-    mem_resize (&promise->host->mem, promise->message, strlen (promise->message) + 1, 0);
+    mem_resize (&promise->mem, promise->message, strlen (promise->message) + 1, 0);
   promise->message = NULL;
+}
+
+static void free_unused (struct allua_promise *promise) {
+  struct mem mem = promise->mem;
+  if (promise->from_c || !promise->collected)
+    return;
+  forget_data (promise);
+  mem_resize (&mem, promise, sizeof *promise, 0);
+}
+
+/* C has settled it, or has been told to stop. */
+static void forget_work (struct allua_promise *promise) {
+  promise->from_c = false;
+  promise->cancel = NULL;
+  unanchor (promise);
+  free_unused (promise);
 }
 
 /* p:resolve (...), p:reject (e) → whether it was the first. */
@@ -175,7 +211,7 @@ static int promise_cancel (lua_State *L) {
 
 /* Put what C gave into the user value of the object at 1. */
 static int store (lua_State *L) {
-  struct allua_promise *promise = lua_touserdata (L, 1);
+  struct allua_promise *promise = block_of (*(struct promise **)lua_touserdata (L, 1));
   lua_settop (L, 1);
   if (promise->own.status == PROMISE_REJECTED) {
     lua_pushstring (L, promise->message ? promise->message : "not enough memory");
@@ -257,7 +293,7 @@ static int await (lua_State *L, int status, lua_KContext ctx) {
       deadlock_raise (L, host);
   }
   if (is_by_hand (promise))
-    return push_values (L, (struct allua_promise *)object);
+    return push_values (L, block_of (promise));
   if (lua_touserdata (L, 1) != ((struct task *)promise)->group) {
     lua_getiuservalue (L, 1, 1);
     lua_replace (L, 1);
@@ -345,7 +381,7 @@ static void report (lua_State *L, allua *host, int index) {
   index = lua_absindex (L, index);
   promise->handled = true;
   if (is_by_hand (promise)) {
-    struct allua_promise *by_hand = (struct allua_promise *)object;
+    struct allua_promise *by_hand = block_of (promise);
     if (by_hand->stored)
       lua_getiuservalue (L, index, 1);
     else
@@ -365,17 +401,21 @@ static void report (lua_State *L, allua *host, int index) {
 
 static int promise_gc (lua_State *L) {
   allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
-  struct promise **object = lua_touserdata (L, 1);
-  if (!host || !*object)
+  struct promise **object = lua_touserdata (L, 1), *promise = *object;
+  if (host)
+    host->live_promises--;
+  if (!promise)
     return 0;
-  host->live_promises--;
-  if (is_by_hand (*object)) {
-    struct allua_promise *promise = (struct allua_promise *)object;
-    if (is_unhandled (*object))
+  if (is_by_hand (promise)) {
+    struct allua_promise *block = block_of (promise);
+    if (host && is_unhandled (promise))
       report (L, host, 1);
-    forget_data (promise);
-  } else if (lua_touserdata (L, 1) == ((struct task *)*object)->group
-             && ((struct task *)*object)->group->kind == GROUP_SPAWN && is_unhandled (*object)) {
+    *object = NULL;
+    block->collected = true;
+    block->stored = true; /* no value can be taken any more */
+    free_unused (block);
+  } else if (host && (struct group *)(void *)object == ((struct task *)promise)->group
+             && ((struct task *)promise)->group->kind == GROUP_SPAWN && is_unhandled (promise)) {
     report (L, host, 1);
   }
   return 0;
@@ -385,7 +425,7 @@ void promise_report_unhandled (lua_State *L, allua *host) {
   host_push (host, L, SLOT_PROMISES);
   for (lua_pushnil (L); lua_next (L, -2); lua_pop (L, 1)) {
     struct promise **object = lua_touserdata (L, -2);
-    if (is_unhandled (*object))
+    if (*object && is_unhandled (*object))
       report (L, host, -2);
   }
   lua_pop (L, 1);
@@ -395,11 +435,13 @@ void promise_object_close (lua_State *L, allua *host) {
   host_push (host, L, SLOT_PROMISES);
   for (lua_pushnil (L); lua_next (L, -2); lua_pop (L, 1)) {
     struct promise **object = lua_touserdata (L, -2);
-    if (is_by_hand (*object)) {
-      struct allua_promise *promise = (struct allua_promise *)object;
-      if ((*object)->status == PROMISE_PENDING && promise->from_c)
+    if (*object && is_by_hand (*object)) {
+      struct allua_promise *promise = block_of (*object);
+      if (promise->cancel)
         host->abandoned (host, *object);
+      unanchor (promise); /* who cannot be told to stop will settle it some time */
       forget_data (promise);
+      promise->host = NULL;
     }
   }
   lua_pop (L, 1);
@@ -408,18 +450,16 @@ void promise_object_close (lua_State *L, allua *host) {
 /* host.abandoned: the last task that waited for a promise was cancelled. One of C's, that knows how
    to stop its work, is settled by that. */
 static void abandoned (allua *host, struct promise *own) {
-  struct allua_promise *promise
-      = (struct allua_promise *)((char *)own - offsetof (struct allua_promise, own));
+  struct allua_promise *promise = block_of (own);
   void (*cancel) (void *) = promise->cancel;
   void *data = promise->cancel_data;
-  if (!promise->from_c || (!cancel && !host->closing))
+  if (!cancel || own->status != PROMISE_PENDING)
     return;
   promise->stored = true;
-  promise->own.cancelled = true;
-  promise_settle (host, &promise->own, PROMISE_REJECTED, sched_wake);
+  own->cancelled = true;
+  promise_settle (host, own, PROMISE_REJECTED, sched_wake);
   forget_work (promise);
-  if (cancel)
-    cancel (data);
+  cancel (data);
 }
 
 void promise_object_open (lua_State *L, allua *host) {
@@ -476,8 +516,14 @@ int allua_await (lua_State *L, allua_promise *promise) {
     lua_replace (L, 1);
   } else {
     /* Settled already, so only the caller's stack keeps it. */
-    for (i = lua_gettop (L); i > 0 && lua_touserdata (L, i) != promise; i--)
-      ;
+    host_push (promise->host, L, SLOT_PROMISE);
+    for (i = lua_gettop (L) - 1; i > 0; i--)
+      if (lua_type (L, i) == LUA_TUSERDATA && lua_getmetatable (L, i)) {
+        bool same = lua_rawequal (L, -1, -2);
+        lua_pop (L, 1);
+        if (same && *(struct promise **)lua_touserdata (L, i) == &promise->own)
+          break;
+      }
     luaL_argcheck (L, i > 0, 1, "allua_await: the promise is not on the stack");
     lua_pushvalue (L, i);
     lua_replace (L, 1);
@@ -492,8 +538,19 @@ int allua_await (lua_State *L, allua_promise *promise) {
   return await (L, LUA_OK, (lua_KContext)promise->host);
 }
 
+/* Whether a settling by C counts; if not, C has let go of the promise all the same. */
+static bool may_settle (struct allua_promise *promise) {
+  if (promise->from_c && promise->host && promise->own.status == PROMISE_PENDING)
+    return true;
+  if (promise->from_c) {
+    promise->from_c = false;
+    free_unused (promise);
+  }
+  return false;
+}
+
 void allua_promise_resolve (allua_promise *promise, allua_push push, void *data) {
-  if (promise->own.status != PROMISE_PENDING || !promise->from_c) {
+  if (!may_settle (promise)) {
     if (push)
       push (NULL, data);
     return;
@@ -507,13 +564,13 @@ void allua_promise_resolve (allua_promise *promise, allua_push push, void *data)
 void allua_promise_reject (allua_promise *promise, const char *format, ...) {
   va_list arguments;
   int length;
-  if (promise->own.status != PROMISE_PENDING || !promise->from_c)
+  if (!may_settle (promise))
     return;
   va_start (arguments, format);
   length = vsnprintf (NULL, 0, format, arguments);
   va_end (arguments);
   if (length >= 0)
-    promise->message = mem_resize (&promise->host->mem, NULL, 0, (size_t)length + 1);
+    promise->message = mem_resize (&promise->mem, NULL, 0, (size_t)length + 1);
   if (promise->message) {
     va_start (arguments, format);
     vsnprintf (promise->message, (size_t)length + 1, format, arguments);
