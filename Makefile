@@ -223,7 +223,8 @@ check-ubsan:
 	UBSAN_OPTIONS=exitcode=199:print_stacktrace=1 $(MAKE) test BUILD=$(BUILD)/ubsan \
 	  CFLAGS='$(CFLAGS) -fsanitize=undefined -fno-sanitize-recover=all'
 
-check-valgrind: export VALGRIND_OPTS = -q --leak-check=full --error-exitcode=199 \
+check-valgrind: export VALGRIND_OPTS = -q --leak-check=full --errors-for-leak-kinds=definite \
+  --show-leak-kinds=definite --error-exitcode=199 \
   --trace-children=yes --trace-children-skip=/bin/*,/usr/*
 check-valgrind: deps-dev
 	ALLUA_SPEC_SCALE=100 $(MAKE) test RUN=valgrind

@@ -34,6 +34,7 @@ struct program {
   bool interrupted; /* by Ctrl-C */
   bool exiting;     /* by os.exit, with this status */
   int status;
+  bool left;        /* the host is closed, or will be when its run has ended */
   size_t reports;   /* errors that nobody caught */
   int on_interrupt; /* registry reference of the prompt's handler */
 };
@@ -86,6 +87,7 @@ static void on_sigint (int number) {
 /* Close the host, now or when the run that this is inside has ended; tasks are unwound first. */
 static void leave (struct program *program) {
   signalled = NULL; /* from now on a Ctrl-C exits at once */
+  program->left = true;
   if (!uv_is_closing ((uv_handle_t *)&program->interrupt))
     uv_close ((uv_handle_t *)&program->interrupt, NULL);
   allua_close (program->host);
@@ -184,10 +186,10 @@ static int run (struct program *program, const char *path, const char *code, con
                 int argc, char **argv) {
   int status = code ? allua_run_string (program->host, code, name)
                     : allua_run_file (program->host, path, argc, argv);
-  if (program->exiting || program->interrupted) {
+  if (program->left)
     program->host = NULL;
+  if (program->exiting || program->interrupted)
     return STATUS_ERROR;
-  }
   if (status == ALLUA_OK)
     return 0;
   complain (allua_error (program->host) ? allua_error (program->host) : "not enough memory");
