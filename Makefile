@@ -186,7 +186,7 @@ $(STAGE)/lib/pkgconfig/allua.pc: $(ARTEFACTS) host/allua.h docs/allua.1
 
 # What `make test` runs, each behind $(RUN): the specs, the C programs, the specs for a stock Lua.
 command = '$(strip $1)'
-SPECS = $(call command,$(RUN) $(BUILD)/allua test --output=TAP spec)
+SPECS = $(call command,$(RUN) $(BUILD)/allua test --output=TAP $(SPEC_FLAGS) spec)
 PROGRAMS = $(foreach program,$(filter-out %/faults,$(EMBED)),$(call command,$(RUN) $(program)))
 STOCK = $(foreach script,$(wildcard spec/stock/*.lua), \
   $(call command,LUA_CPATH="$(abspath $(BUILD))/lua/?.so;;" $(RUN) $(LUA) $(script)))
@@ -226,8 +226,9 @@ check-ubsan:
 check-valgrind: export VALGRIND_OPTS = -q --leak-check=full --errors-for-leak-kinds=definite \
   --show-leak-kinds=definite --error-exitcode=199 \
   --trace-children=yes --trace-children-skip=/bin/*,/usr/*
+# Not what a second Ctrl-C ends on the spot, memory and all: valgrind may also deliver that twice.
 check-valgrind: deps-dev
-	ALLUA_SPEC_SCALE=100 $(MAKE) test RUN=valgrind
+	ALLUA_SPEC_SCALE=100 $(MAKE) test RUN=valgrind SPEC_FLAGS=--filter-out=Ctrl
 
 check-faults:
 	$(MAKE) faults
