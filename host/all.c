@@ -320,7 +320,7 @@ int all_join (lua_State *L, struct task *owner, struct group *group) {
   if (!group->pending)
     return outcome_of (L, LUA_OK, (lua_KContext)group);
   group->at = L;
-  return task_suspend (L, owner, WAIT_GROUP, group, (lua_KContext)group, outcome_of);
+  return sched_join (L, owner, group, (lua_KContext)group, outcome_of);
 }
 
 static void check_function (lua_State *L, int index, const char *name) {

@@ -194,6 +194,11 @@ static inline bool group_is_waited (const struct group *group) {
          && (owner->wait == WAIT_GROUP || owner->wait == WAIT_NEXT);
 }
 
+/* The place of a task's function, then its error or several values, in the slots. */
+static inline lua_Integer group_place (const struct task *task) {
+  return (lua_Integer)task->index + 1;
+}
+
 static inline void ring_push (struct ring *ring, struct task *task) {
   task->link.next = NULL;
   if (ring->last)

@@ -7,6 +7,7 @@
 
 enum {
   MOST_STEPS = 1024, /* tasks resumed before the loop looks at its I/O again */
+  MOST_INSIDE = 4,   /* owners that run what is ready on their own stack, one inside the other */
   MOST_IDLE = 1024   /* coroutines kept for reuse when there is nothing to do */
 };
 
@@ -87,44 +88,77 @@ int sched_give_way (lua_State *L, struct task *task) {
   return task_suspend (L, task, WAIT_NOTHING, NULL, 0, awake);
 }
 
-static void step (allua *host, struct task *task) {
-  int results;
+/* What a task needs that is not merely to go on. Returns whether that is all. */
+static bool step_special (allua *host, struct task *task) {
   if (task->joined) {
     host->ended (host, task, lua_gettop (task->co));
-    return;
+    return true;
   }
   if (host->stopping) {
     task->cancelled = true;
     host->ended (host, task, task->co ? task_unwind (host, task) : 0);
-    return;
+    return true;
   }
-  if (task_is_cancelled (task) && !task->co && !task->group->adopts
+  if (task->co)
+    return false;
+  if (task_is_cancelled (task) && !task->group->adopts
       && !(task->group->options && task->group->options->on_settle)) {
     host->ended (host, task, 0); /* it has not started and never does */
-    return;
+    return true;
   }
-  if (!task->co && trace_of (task->group))
+  if (trace_of (task->group))
     trace_start (task);
-  results = task_step (host, task);
-  if (results >= 0)
+  return false;
+}
+
+static void step (allua *host, struct task *task) {
+  int results;
+  host->steps--;
+  if ((task->joined || host->stopping || !task->co) && step_special (host, task))
+    return;
+  task = task_step (host, task, &results);
+  if (task)
     host->ended (host, task, results);
 }
 
 void sched_turn (allua *host) {
-  int steps = MOST_STEPS;
+  struct task *task;
   if (host->turns)
     return;
   host->turns++;
-  while (steps-- > 0) {
-    struct task *task = ring_pop (&host->ready);
-    if (!task)
-      break;
+  host->steps = MOST_STEPS;
+  while (host->steps > 0 && (task = ring_pop (&host->ready)) != NULL)
     step (host, task);
-  }
   host->turns--;
   loop_set_busy (host, host->ready.first != NULL);
   if (!host->ready.first && host->pooled > MOST_IDLE)
     task_trim (host, MOST_IDLE);
+}
+
+int sched_join (lua_State *L, struct task *owner, struct group *group, lua_KContext ctx,
+                lua_KFunction k) {
+  allua *host = group->host;
+  lua_State *from = host->from;
+  struct task *task = NULL;
+  if (L != owner->co || host->inside == MOST_INSIDE)
+    return task_suspend (L, owner, WAIT_GROUP, group, ctx, k);
+  task_set_waiting (L, owner, WAIT_GROUP, group);
+  host->inside++;
+  host->current = NULL;
+  host->running = NULL;
+  host->from = L;
+  while (host->steps > 0 && !host->stopping && (task = ring_pop (&host->ready)) != NULL
+         && task != owner)
+    step (host, task);
+  host->from = from;
+  host->running = L;
+  host->current = owner;
+  host->inside--;
+  if (task != owner)
+    return task_yield (L, owner, ctx, k);
+  owner->state = TASK_RUNNING;
+  owner->wait = WAIT_NOTHING;
+  return k (L, LUA_OK, ctx);
 }
 
 bool sched_run (allua *host, lua_State *L, bool (*done) (void *data), void *data) {

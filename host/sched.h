@@ -21,6 +21,12 @@ int sched_wait_promise (lua_State *L, struct task *task, struct promise *promise
 int sched_sleep (lua_State *L, struct task *task, double seconds);
 int sched_give_way (lua_State *L, struct task *task);
 
+/* The owner's wait, on L, for all of a group to end; then k. While there are tasks that can go on they
+   are run from here, in the order of the ready queue, so that an owner whose group never truly waits
+   is not suspended either. */
+int sched_join (lua_State *L, struct task *owner, struct group *group, lua_KContext ctx,
+                lua_KFunction k);
+
 /* Resume what is ready, in bounded turns; called before and after each poll. */
 void sched_turn (allua *host);
 

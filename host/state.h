@@ -85,6 +85,8 @@ struct allua {
   bool (*loop_runs) (allua *host); /* whether somebody else runs the loop; NULL: not known */
   size_t pending_work;             /* promises of C that are not settled */
   int turns;                       /* depth of turns: > 0 inside one */
+  int steps;                       /* tasks that may still be resumed in this turn */
+  int inside;                      /* owners that run the ready queue on their own stack */
   int runs;                        /* depth of sched_run: > 0 inside one */
   const struct task *raised_in;    /* whose error SLOT_RAISED is */
   bool stress;                     /* a full collection at every wait */

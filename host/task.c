@@ -25,8 +25,12 @@ struct task *task_enter (lua_State *L, allua *host) {
   return task;
 }
 
-int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on, lua_KContext ctx,
-                  lua_KFunction k) {
+/* A task's own coroutine needs the mark only where somebody else may know of it. */
+static bool needs_mark (const struct task *task) {
+  return task->at != task->co || task->exposed;
+}
+
+void task_set_waiting (lua_State *L, struct task *task, enum task_wait wait, void *on) {
   if (task->group->host->stress)
     lua_gc (L, LUA_GCCOLLECT);
   task->state = wait == WAIT_NOTHING ? TASK_READY : TASK_WAITING;
@@ -34,6 +38,17 @@ int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on
   task->wake = WAKE_DONE;
   task->on = on;
   task->at = L;
+}
+
+int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on, lua_KContext ctx,
+                  lua_KFunction k) {
+  task_set_waiting (L, task, wait, on);
+  return task_yield (L, task, ctx, k);
+}
+
+int task_yield (lua_State *L, struct task *task, lua_KContext ctx, lua_KFunction k) {
+  if (!needs_mark (task))
+    return lua_yieldk (L, 0, ctx, k);
   lua_pushlightuserdata (L, (void *)&task_mark);
   return lua_yieldk (L, 1, ctx, k);
 }
@@ -121,6 +136,12 @@ static void take_coroutine (allua *host, struct task *task) {
   host->live_tasks++;
 }
 
+static void put_coroutine (allua *host, lua_State *co, int anchor) {
+  struct pooled *place = &host->pool[host->pooled++];
+  place->co = co;
+  place->anchor = anchor;
+}
+
 bool task_prepare (allua *host, lua_State *L, struct task *task, int values) {
   if (!lua_checkstack (host->pool[host->pooled - 1].co, values + 2))
     return false;
@@ -132,12 +153,10 @@ bool task_prepare (allua *host, lua_State *L, struct task *task, int values) {
   return true;
 }
 
-/* Put a group's task on a coroutine: its function, `self` and, where it looks at it, `task`. The
-   function has been checked, and the stack of the scheduler has room. Returns LUA_OK, or an error
-   with its value on host->L. */
+/* Take a coroutine for a task that has none, with what is at the bottom of each. Returns LUA_OK, or an
+   error with its value on host->L. */
 static int start (allua *host, struct task *task) {
   lua_State *L = host->L;
-  struct group *group = task->group;
   if (!host->pooled) {
     int status;
     lua_pushcfunction (host->worker, make_coroutine);
@@ -150,38 +169,47 @@ static int start (allua *host, struct task *task) {
     }
   }
   take_coroutine (host, task);
-  group_load (group);
   lua_pushvalue (L, SLOT_TASK_MAIN);
   lua_pushvalue (L, SLOT_TASK_FAILED);
-  if (group->kind == GROUP_MAP) {
-    lua_rawgeti (L, SLOT_SLOTS, group_key (group, AUX));
-    lua_rawgeti (L, SLOT_SLOTS, (lua_Integer)task->index + 1);
-    if (lua_touserdata (L, -1) == (void *)&group_no_item) {
-      lua_pop (L, 1);
-      lua_pushnil (L);
-    }
-    lua_pushinteger (L, (lua_Integer)task->index + 1);
-    lua_xmove (L, task->co, 5);
-    return LUA_OK;
-  }
-  if (lua_rawgeti (L, SLOT_SLOTS, (lua_Integer)task->index + 1) == LUA_TUSERDATA) {
-    /* Most likely a promise, which runs as its own await; a callable one is called. */
-    if (lua_getmetatable (L, -1)) {
-      bool promise = lua_rawequal (L, -1, SLOT_PROMISE);
-      lua_pop (L, 1);
-      if (promise) {
-        lua_pushvalue (L, SLOT_AWAIT);
-        lua_insert (L, -2);
-        lua_xmove (L, task->co, 4);
-        return LUA_OK;
-      }
-    }
-  }
-  lua_pushvalue (L, SLOT_GROUP);
-  lua_xmove (L, task->co, 4);
+  lua_xmove (L, task->co, 2);
   return LUA_OK;
 }
 
+/* Push a task's function, checked before, and its first arguments. Returns how many those are. */
+static int push_function (lua_State *L, struct task *task) {
+  struct group *group = task->group;
+  lua_State *own = group->host->L;
+  group_load (group);
+  if (group->kind == GROUP_MAP) {
+    lua_rawgeti (own, SLOT_SLOTS, group_key (group, AUX));
+    lua_rawgeti (own, SLOT_SLOTS, group_place (task));
+    if (lua_touserdata (own, -1) == (void *)&group_no_item) {
+      lua_pop (own, 1);
+      lua_pushnil (own);
+    }
+    lua_pushinteger (own, (lua_Integer)task->index + 1);
+    lua_xmove (own, L, 3);
+    return 2;
+  }
+  if (lua_rawgeti (own, SLOT_SLOTS, group_place (task)) == LUA_TUSERDATA) {
+    /* Most likely a promise, which runs as its own await; a callable one is called. */
+    if (lua_getmetatable (own, -1)) {
+      bool promise = lua_rawequal (own, -1, SLOT_PROMISE);
+      lua_pop (own, 1);
+      if (promise) {
+        lua_pushvalue (own, SLOT_AWAIT);
+        lua_insert (own, -2);
+        lua_xmove (own, L, 2);
+        return 1;
+      }
+    }
+  }
+  lua_pushvalue (own, SLOT_GROUP);
+  lua_xmove (own, L, 2);
+  return 1;
+}
+
+/* On top is the task's group; `task` goes above it. */
 static void push_task_object (lua_State *L, struct task *task) {
   struct task **object = lua_newuserdatauv (L, sizeof *object, 1);
   *object = task;
@@ -213,6 +241,30 @@ static int after_hook (lua_State *L, int status, lua_KContext results) {
   return (int)results + 1;
 }
 
+/* Note how many values a task gave, on top of L; several are kept in the slots. May raise. */
+static void keep_values (lua_State *L, allua *host, struct task *task, int results) {
+  struct group *group = task->group;
+  int i;
+  if (results == 0)
+    task->nothing = true;
+  if (results <= 1 || group->kind == GROUP_ROOT)
+    return;
+  luaL_checkstack (L, 4, "too many results to store");
+  group_load (group);
+  lua_createtable (L, results, 1);
+  for (i = 1; i <= results; i++) {
+    lua_pushvalue (L, i + 1);
+    lua_rawseti (L, -2, i);
+  }
+  lua_pushinteger (L, results);
+  lua_setfield (L, -2, "n");
+  host_push (host, L, SLOT_SLOTS);
+  lua_insert (L, -2);
+  lua_rawseti (L, -2, group_place (task));
+  lua_pop (L, 1);
+  task->several = true;
+}
+
 /* The task's function is done: its results are above the message handler. */
 static int finish (lua_State *L, int status, lua_KContext ctx) {
   allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
@@ -240,24 +292,8 @@ static int finish (lua_State *L, int status, lua_KContext ctx) {
         lua_settop (L, 2);
       }
     }
-  } else if (results == 0) {
-    task->nothing = true;
-  } else if (results > 1 && group->kind != GROUP_ROOT) {
-    int i;
-    luaL_checkstack (L, 4, "too many results to store");
-    group_load (group);
-    lua_createtable (L, results, 1);
-    for (i = 1; i <= results; i++) {
-      lua_pushvalue (L, i + 1);
-      lua_rawseti (L, -2, i);
-    }
-    lua_pushinteger (L, results);
-    lua_setfield (L, -2, "n");
-    host_push (host, L, SLOT_SLOTS);
-    lua_insert (L, -2);
-    lua_rawseti (L, -2, (lua_Integer)task->index + 1);
-    lua_pop (L, 1);
-    task->several = true;
+  } else {
+    keep_values (L, host, task, results);
   }
   if (group->options && group->options->on_settle) {
     group_peek (L, group, ON_SETTLE);
@@ -282,20 +318,67 @@ static bool is_adopting (lua_State *L, allua *host) {
   return same;
 }
 
+/* Call the task's function; what is above the message handler is that and its arguments. */
+static int call (lua_State *L, struct task *task, lua_KFunction k) {
+  if (task->group->kind <= GROUP_EACH && lua_gettop (L) == 3
+      && lua_touserdata (L, 3) == task->group && wants_task_object (L, 2))
+    push_task_object (L, task);
+  return lua_pcallk (L, lua_gettop (L) - 2, LUA_MULTRET, 1, 0, k);
+}
+
+/* Take the next task off the ready queue if it is one to begin here: without a coroutine, and with
+   nothing about it that the scheduler has to see to. */
+static struct task *next_fresh (allua *host) {
+  struct task *task = host->ready.first;
+  if (!task || task->co || task->joined || task->cancelled || task->group->options || host->stopping
+      || host->steps <= 0)
+    return NULL;
+  host->steps--;
+  return ring_pop (&host->ready);
+}
+
+/* A task's function is done. Where nothing is special about that the task is settled here, and the
+   coroutine goes on with the next one that has not started yet; so a task that never waits costs a
+   call, and not a coroutine's start and end. All else goes back to the scheduler. */
+static int go_on (lua_State *L, int status, lua_KContext ctx) {
+  allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
+  (void)ctx;
+  for (;;) {
+    struct task *task = host->current, *next;
+    int results = lua_gettop (L) - 1, anchor = task->anchor;
+    if ((status != LUA_OK && status != LUA_YIELD) || task->group->options || task->children
+        || task->exposed || task->group->kind > GROUP_EACH)
+      return finish (L, status, 0);
+    if (results != 1)
+      keep_values (L, host, task, results);
+    host->current = NULL;
+    host->ended (host, task, results);
+    lua_settop (L, 1);
+    next = next_fresh (host);
+    if (!next)
+      return 0;
+    next->co = L;
+    next->anchor = anchor;
+    next->state = TASK_RUNNING;
+    host->current = next;
+    host->live_tasks++;
+    push_function (L, next);
+    status = call (L, next, go_on);
+  }
+}
+
 int task_main (lua_State *L) {
   allua *host = *(allua **)lua_touserdata (L, lua_upvalueindex (1));
   struct task *task = host->current;
-  struct group *group = task->group;
+  if (lua_gettop (L) == 1)
+    push_function (L, task);
   if (task_is_cancelled (task) && !is_adopting (L, host)) {
     /* It never starts, but somebody wants to hear of it. */
     lua_settop (L, 1);
     task_push_cancelled (L, task);
     return finish (L, LUA_ERRRUN, 0);
   }
-  if (group->kind <= GROUP_EACH && lua_gettop (L) == 3 && lua_touserdata (L, 3) == group
-      && wants_task_object (L, 2))
-    push_task_object (L, task);
-  return finish (L, lua_pcallk (L, lua_gettop (L) - 2, LUA_MULTRET, 1, 0, finish), 0);
+  return go_on (L, call (L, task, go_on), 0);
 }
 
 /* The message handler: keep how the task failed, while its stack still stands. */
@@ -359,40 +442,52 @@ int task_failed (lua_State *L) {
   return 1;
 }
 
-int task_step (allua *host, struct task *task) {
+struct task *task_step (allua *host, struct task *task, int *results) {
   struct task *current = host->current;
-  lua_State *running = host->running;
-  int results = 0, status = LUA_OK;
-  if (!task->co) {
+  lua_State *running = host->running, *co = task->co;
+  int status, arguments = 0, anchor;
+  *results = 1;
+  if (!co) {
     if (start (host, task) != LUA_OK) {
       /* No coroutine, so its error waits on the scheduler's own stack. */
       task->failed = true;
-      return 1;
+      return task;
     }
-  } else if (task_is_marked (task->co)) {
-    lua_pop (task->co, 1);
+    co = task->co;
+    arguments = 1;
+  } else if (!task->at) {
+    arguments = lua_gettop (co) - 1;
+  } else if (needs_mark (task)) {
+    lua_pop (co, 1);
   }
+  anchor = task->anchor;
   host->current = task;
-  host->running = task->co;
+  host->running = co;
   task->state = TASK_RUNNING;
   task->wait = WAIT_NOTHING;
-  status = lua_resume (task->co, host->from ? host->from : host->L,
-                       task->at ? 0 : lua_gettop (task->co) - 1, &results);
+  status = lua_resume (co, host->from ? host->from : host->L, arguments, results);
+  task = host->current; /* it may be another by now: see go_on */
   host->current = current;
   host->running = running;
+  if (!task) {
+    put_coroutine (host, co, anchor);
+    return NULL;
+  }
   if (status == LUA_OK)
-    return results;
-  if (status == LUA_YIELD && task_is_marked (task->co) && !task->stop)
-    return -1;
+    return task;
+  if (status == LUA_YIELD && task->state != TASK_RUNNING && !task->stop)
+    return NULL;
+  *results = 1;
   if (status == LUA_YIELD && !task->stop) {
     /* Some C function yielded past us: nobody is there to take it. */
-    lua_settop (task->co, 0);
+    lua_settop (co, 0);
     task_unwind (host, task);
     lua_pushvalue (host->L, SLOT_YIELDED);
-    lua_xmove (host->L, task->co, 1);
-    return 1;
+    lua_xmove (host->L, co, 1);
+    return task;
   }
-  return task_unwind (host, task);
+  task_unwind (host, task);
+  return task;
 }
 
 int task_unwind (allua *host, struct task *task) {
@@ -418,14 +513,13 @@ void task_release (allua *host, struct task *task) {
   lua_State *co = task->co;
   task->co = task->at = NULL;
   host->live_tasks--;
+  if (host->running == co)
+    return; /* which goes on with another task */
   lua_settop (co, 0);
-  if (task->exposed) {
+  if (task->exposed)
     drop (host, task->anchor);
-    return;
-  }
-  host->pool[host->pooled].co = co;
-  host->pool[host->pooled].anchor = task->anchor;
-  host->pooled++;
+  else
+    put_coroutine (host, co, task->anchor);
 }
 
 /* The live tasks that have a coroutine, one after the other; `group` and `index` are where it stands. */

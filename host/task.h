@@ -4,8 +4,8 @@
 
 #include "group.h"
 
-/* What every suspended coroutine of a task has on top of its stack: the mark that this yield is a
-   wait, on its way to the scheduler, and not one of the script's own. */
+/* What a suspended coroutine of a task has on top of its stack, so that a script that knows of it can
+   tell: the mark that this yield is a wait, on its way to the scheduler, and not one of the script's own. */
 extern const char task_mark;
 
 static inline bool task_is_marked (lua_State *co) {
@@ -24,6 +24,10 @@ struct task *task_enter_join (lua_State *L, allua *host);
 /* Suspend the running task; `k` goes on when it is resumed, and calls task_resumed first. */
 int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on, lua_KContext ctx,
                   lua_KFunction k);
+
+/* The two halves of it: note the wait; suspend, even if the wait is over by then. */
+void task_set_waiting (lua_State *L, struct task *task, enum task_wait wait, void *on);
+int task_yield (lua_State *L, struct task *task, lua_KContext ctx, lua_KFunction k);
 
 /* Why it was resumed; raises the CancelledError. */
 enum task_wake task_resumed (lua_State *L, allua *host);
@@ -45,9 +49,10 @@ void task_reserve (lua_State *L, allua *host);
    (popped). Returns false, having done nothing, when they are too many. */
 bool task_prepare (allua *host, lua_State *L, struct task *task, int values);
 
-/* Resume it until it waits or its function has ended. Returns the number of its results, on top of
-   its coroutine, or -1 when it waits. */
-int task_step (allua *host, struct task *task);
+/* Resume it until it waits or its function has ended; in the second case its coroutine settles it by
+   host.ended and goes on with tasks from the ready queue that have not started. Returns the task that
+   has ended and is still to be settled, with its results on top of its coroutine, or NULL. */
+struct task *task_step (allua *host, struct task *task, int *results);
 
 /* End its function where it stands, closing what is open: it has one result then, an error. */
 int task_unwind (allua *host, struct task *task);
