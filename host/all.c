@@ -1,12 +1,11 @@
 #include "all.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "context.h"
 #include "deadlock.h"
 #include "error.h"
+#include "names.h"
 #include "options.h"
 #include "outcome.h"
 #include "place.h"
@@ -122,42 +121,8 @@ int all_run_outside (lua_State *L, allua *host) {
   return all_run (L, host, lua_gettop (L) - 1);
 }
 
-/* The keys of a table of tasks, to be sorted: integers first, then strings in byte order. */
-struct key {
-  uint64_t prefix;    /* a string's first bytes, the first one highest: settles most comparisons */
-  const char *string; /* NULL: an integer */
-  size_t length;
-  lua_Integer integer;
-  uint32_t from; /* its place in the slots before the sorting */
-};
-
-static void set_string (struct key *key, const char *string) {
-  size_t i;
-  key->string = string;
-  key->prefix = 0;
-  for (i = 0; i < sizeof key->prefix; i++)
-    key->prefix = key->prefix << 8 | (i < key->length ? (unsigned char)string[i] : 0);
-}
-
-static int compare (const void *a, const void *b) {
-  const struct key *x = a, *y = b;
-  if (!x->string || !y->string) {
-    if (x->string || y->string)
-      return x->string ? 1 : -1;
-    return (x->integer > y->integer) - (x->integer < y->integer);
-  } else if (x->prefix != y->prefix) {
-    return x->prefix < y->prefix ? -1 : 1;
-  } else {
-    size_t length = x->length < y->length ? x->length : y->length;
-    int order = memcmp (x->string, y->string, length);
-    return order ? order : (x->length > y->length) - (x->length < y->length);
-  }
-}
-
-/* Returns whether it is a promise. */
-static bool check_task (lua_State *L, allua *host, int key, int value) {
-  if (lua_isfunction (L, value))
-    return false;
+/* For what is no function. Returns whether it is a promise. */
+static bool check_other (lua_State *L, allua *host, int key, int value) {
   if (luaL_getmetafield (L, value, "__call") != LUA_TNIL) {
     lua_pop (L, 1);
     return false;
@@ -177,125 +142,162 @@ static bool check_task (lua_State *L, allua *host, int key, int value) {
   return error_raise (L);
 }
 
+/* Whether the table has no keys but 1 … its length, as far as looking at one of them tells. */
+static bool looks_like_list (lua_State *L, lua_Unsigned length) {
+  if (!length)
+    return false;
+  lua_pushinteger (L, (lua_Integer)length);
+  if (!lua_next (L, 1))
+    return true;
+  lua_pop (L, 2);
+  return false;
+}
+
+static void check_count (lua_State *L, enum group_kind kind, lua_Unsigned count) {
+  if (count > INT32_MAX / 2)
+    luaL_error (L, "%s: too many tasks", group_kind_name (kind));
+}
+
 /* How many tasks; checks them all. *list: they are 1 … n. *adopts: there are promises among them. */
 static uint32_t count_tasks (lua_State *L, allua *host, enum group_kind kind, bool *list,
                              bool *adopts) {
   lua_Unsigned count = 0, length = lua_rawlen (L, 1);
   *list = true;
   for (lua_pushnil (L); lua_next (L, 1); lua_pop (L, 1)) {
-    if (lua_isinteger (L, -2)) {
-      if ((lua_Unsigned)lua_tointeger (L, -2) - 1u >= length)
-        *list = false;
-    } else if (lua_type (L, -2) == LUA_TSTRING) {
+    if (lua_type (L, -2) == LUA_TSTRING)
       *list = false;
-    } else {
+    else if (!lua_isinteger (L, -2))
       luaL_error (L, "task names are strings or integers (got %s)", luaL_typename (L, -2));
-    }
-    if (check_task (L, host, lua_gettop (L) - 1, lua_gettop (L)))
+    else if ((lua_Unsigned)lua_tointeger (L, -2) - 1u >= length)
+      *list = false;
+    if (!lua_isfunction (L, -1) && check_other (L, host, lua_gettop (L) - 1, lua_gettop (L)))
       *adopts = true;
     count++;
   }
-  if (count > INT32_MAX / 2)
-    luaL_error (L, "%s: too many tasks", group_kind_name (kind));
+  check_count (L, kind, count);
   return (uint32_t)count;
 }
 
-/* Move the slots' names and functions to their sorted places, each once, cycle by cycle. The slots are
-   on top of L. */
-static void permute (lua_State *L, struct key *keys, uint32_t size) {
-  uint32_t i;
-  for (i = 0; i < size; i++) {
-    uint32_t to = i;
-    if (keys[i].from == i)
-      continue;
-    lua_rawgeti (L, -1, (lua_Integer)i + 1);
-    lua_rawgeti (L, -2, (lua_Integer)size + i + 1);
-    while (keys[to].from != i) {
-      uint32_t from = keys[to].from;
-      lua_rawgeti (L, -3, (lua_Integer)from + 1);
-      lua_rawseti (L, -4, (lua_Integer)to + 1);
-      lua_rawgeti (L, -3, (lua_Integer)size + from + 1);
-      lua_rawseti (L, -4, (lua_Integer)size + to + 1);
-      keys[to].from = to;
-      to = from;
-    }
-    lua_rawseti (L, -3, (lua_Integer)size + to + 1);
-    lua_rawseti (L, -2, (lua_Integer)to + 1);
-    keys[to].from = to;
-  }
-}
-
-/* Fill a group with names: stack: …, group, slots, results; the tasks at 1. */
-static void fill_named (lua_State *L, struct group *group) {
+/* Fill a group with names: stack: …, group, slots, results; the tasks at 1. Nothing in it can raise:
+   all has its place. */
+static void take_names (lua_State *L, struct group *group, struct name *names) {
   uint32_t i = 0, size = group->size;
-  int slots = lua_gettop (L) - 1, results = slots + 1;
-  bool sorted = true;
-  struct key *keys = lua_newuserdatauv (L, size * sizeof *keys, 0);
-  lua_pushnil (L);
-  for (; lua_next (L, 1); i++) {
-    struct key *key = &keys[i];
-    key->from = i;
-    key->string = NULL;
-    if (lua_type (L, -2) == LUA_TSTRING)
-      set_string (key, lua_tolstring (L, -2, &key->length));
-    else
-      key->integer = lua_tointeger (L, -2);
-    if (i && sorted && compare (key - 1, key) > 0)
-      sorted = false;
+  int results = lua_gettop (L), slots = results - 1;
+  for (lua_pushnil (L); lua_next (L, 1); i++) {
+    struct name *name = &names[i];
+    name->place = i;
+    if (lua_type (L, -2) == LUA_TSTRING) {
+      size_t length;
+      const char *string = lua_tolstring (L, -2, &length);
+      names_set_string (name, string, length);
+    } else {
+      names_set_integer (name, lua_tointeger (L, -2));
+    }
     lua_rawseti (L, slots, (lua_Integer)i + 1);
     lua_pushvalue (L, -1);
     lua_rawseti (L, slots, (lua_Integer)size + i + 1);
   }
-  if (!sorted) {
-    qsort (keys, size, sizeof *keys, compare);
-    lua_pushvalue (L, slots);
-    permute (L, keys, size);
-    lua_pop (L, 1);
-  }
-  lua_pop (L, 1);
+  names = names_sort (names, names + size, size);
   for (i = 0; i < size; i++) {
-    lua_rawgeti (L, slots, (lua_Integer)size + i + 1);
-    lua_pushlightuserdata (L, &group->tasks[i]);
+    struct task *task = &group->tasks[i];
+    task->promise.place = names[i].place;
+    lua_rawgeti (L, slots, (lua_Integer)size + group_place (task));
+    lua_pushlightuserdata (L, task);
     lua_rawset (L, results);
   }
+}
+
+static void fill_named (lua_State *L, struct group *group) {
+  struct mem *mem = &group->host->mem;
+  struct name few[NAMES_FEW], *names = few;
+  size_t bytes = 2 * group->size * sizeof *names;
+  if (group->size > NAMES_FEW) {
+    names = mem_resize (mem, NULL, 0, bytes);
+    if (!names) {
+      host_push (group->host, L, SLOT_MEMORY);
+      lua_error (L);
+    }
+  }
+  take_names (L, group, names);
+  if (names != few)
+    mem_resize (mem, names, bytes, 0);
+}
+
+/* Fill a group without names; the stack is the same. Returns false where it should have some. */
+static bool fill_list (lua_State *L, struct group *group) {
+  int slots = lua_gettop (L) - 1;
+  uint32_t i;
+  for (i = 1; i <= group->size; i++) {
+    int type = lua_rawgeti (L, 1, i);
+    if (type == LUA_TNIL)
+      return false;
+    if (type != LUA_TFUNCTION) {
+      lua_pushinteger (L, i);
+      if (check_other (L, group->host, slots + 3, slots + 2))
+        group->adopts = true;
+      lua_pop (L, 1);
+    }
+    lua_rawseti (L, slots, i);
+  }
+  return true;
+}
+
+/* Fill a group with the items that its one function gets. */
+static void fill_items (lua_State *L, struct group *group) {
+  int slots = lua_gettop (L) - 1;
+  uint32_t i;
+  for (i = 1; i <= group->size; i++) {
+    if (lua_geti (L, 1, i) == LUA_TNIL) {
+      lua_pop (L, 1);
+      lua_pushlightuserdata (L, (void *)&group_no_item); /* its place must be there */
+    }
+    lua_rawseti (L, slots, i);
+  }
+}
+
+/* Make the group of the table of tasks at 1 and push it. */
+static struct group *make (lua_State *L, allua *host, enum group_kind kind) {
+  lua_Unsigned length = lua_rawlen (L, 1);
+  struct group *group;
+  uint32_t size;
+  bool list, adopts = false;
+  if (kind == GROUP_MAP) {
+    lua_Integer items = luaL_len (L, 1);
+    check_count (L, kind, items < 0 ? 0 : (lua_Unsigned)items);
+    group = group_new (L, host, kind, items < 0 ? 0 : (uint32_t)items, false);
+    fill_items (L, group);
+    lua_pop (L, 2);
+    return group;
+  }
+  if (looks_like_list (L, length)) {
+    check_count (L, kind, length);
+    group = group_new (L, host, kind, (uint32_t)length, false);
+    if (fill_list (L, group)) {
+      lua_pop (L, 2);
+      return group;
+    }
+    lua_settop (L, -5); /* it has holes */
+  }
+  size = count_tasks (L, host, kind, &list, &adopts);
+  group = group_new (L, host, kind, size, !list);
+  group->adopts = adopts;
+  if (list)
+    fill_list (L, group);
+  else
+    fill_named (L, group);
+  lua_pop (L, 2);
+  return group;
 }
 
 /* all (tasks [, options]) and its relatives. Leaves the group alone at stack index 1, begun. */
 static struct group *begin (lua_State *L, allua *host, enum group_kind kind, struct task *owner,
                             int options) {
   struct group *group;
-  uint32_t size;
-  bool list, adopts = false;
   if (!lua_istable (L, 1))
     luaL_error (L, "%s: expected a table of %s (got %s)", group_kind_name (kind),
                 kind == GROUP_MAP ? "items" : "tasks", luaL_typename (L, 1));
   options_check (L, host, options, group_kind_name (kind));
-  if (kind == GROUP_MAP) {
-    lua_Integer length = luaL_len (L, 1);
-    if (length > INT32_MAX / 2)
-      luaL_error (L, "%s: too many tasks", group_kind_name (kind));
-    size = (uint32_t)length;
-    list = true;
-  } else {
-    size = count_tasks (L, host, kind, &list, &adopts);
-  }
-  group = group_new (L, host, kind, size, !list);
-  group->adopts = adopts;
-  if (list) {
-    uint32_t i;
-    for (i = 1; i <= size; i++) {
-      if (kind != GROUP_MAP) {
-        lua_rawgeti (L, 1, i);
-      } else if (lua_geti (L, 1, i) == LUA_TNIL) {
-        lua_pop (L, 1);
-        lua_pushlightuserdata (L, (void *)&group_no_item); /* its place must be there */
-      }
-      lua_rawseti (L, -3, i);
-    }
-  } else {
-    fill_named (L, group);
-  }
-  lua_pop (L, 2);
+  group = make (L, host, kind);
   if (kind == GROUP_MAP) {
     lua_pushvalue (L, 2);
     group_set (L, -2, AUX);
@@ -303,11 +305,11 @@ static struct group *begin (lua_State *L, allua *host, enum group_kind kind, str
   options_apply (L, options, lua_gettop (L));
   host_push (host, L, SLOT_SELF);
   lua_setmetatable (L, -2);
-  if (size)
+  if (group->size)
     anchor (L, group);
   lua_replace (L, 1);
   lua_settop (L, 1);
-  if (size) {
+  if (group->size) {
     all_begin (group, owner);
     options_listen (L, 1);
   } else {

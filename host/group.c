@@ -19,17 +19,15 @@ struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32
   uint32_t i;
   luaL_checkstack (L, 8, "too many values for a group");
   group = lua_newuserdatauv (L, bytes, 2);
-  memset (group, 0, bytes);
+  memset (group, 0, offsetof (struct group, tasks));
   group->host = host;
   group->kind = (uint8_t)kind;
   group->size = group->pending = size;
   group->named = named;
   group->anchor = LUA_NOREF;
   group->promise = size ? &group->tasks[0].promise : NULL;
-  for (i = 0; i < size; i++) {
-    group->tasks[i].group = group;
-    group->tasks[i].index = i;
-  }
+  for (i = 0; i < size; i++)
+    group->tasks[i] = (struct task){ .group = group, .index = i, .promise.place = i };
   lua_createtable (L, keys + AUX, 0);
   /* Something is there from the start, so that setting them later finds a place, without memory. */
   lua_pushboolean (L, 0);
@@ -136,7 +134,7 @@ void group_push_name_at (lua_State *L, int index, const struct task *task) {
     return;
   }
   lua_getiuservalue (L, index, 1);
-  lua_rawgeti (L, -1, (lua_Integer)group->size + task->index + 1);
+  lua_rawgeti (L, -1, (lua_Integer)group->size + group_place (task));
   lua_remove (L, -2);
 }
 
@@ -148,7 +146,7 @@ void group_push_name (lua_State *L, const struct task *task) {
     return;
   }
   group_load (group);
-  lua_rawgeti (own, SLOT_SLOTS, (lua_Integer)group->size + task->index + 1);
+  lua_rawgeti (own, SLOT_SLOTS, (lua_Integer)group->size + group_place (task));
   if (L != own)
     lua_xmove (own, L, 1);
 }

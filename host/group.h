@@ -85,8 +85,8 @@ struct group_options {
 /* A group's tasks have all ended before its `all` returns or raises. Owned by the collector; while it
    is under way SLOT_LIVE anchors it. User values: 1 the slots, 2 the results.
 
-   Slots (a table): 1 … size: a task's function, then its error or several values; with names,
-   size + 1 … 2 size: the names; then the few of `group_slot`. Results: name → value; while a named
+   Slots (a table): 1 … size: a task's function, then its error or several values (see group_place);
+   with names, size + 1 … 2 size: the names; then the few of `group_slot`. Results: name → value; while a named
    task is under way its name holds the task's address as a light userdata. */
 struct group {
   struct promise *promise; /* the first member of every promise object: see GROUP_SPAWN */
@@ -194,9 +194,10 @@ static inline bool group_is_waited (const struct group *group) {
          && (owner->wait == WAIT_GROUP || owner->wait == WAIT_NEXT);
 }
 
-/* The place of a task's function, then its error or several values, in the slots. */
+/* The key of a task's function, then of its error or several values, in the slots; its name is `size`
+   further on. */
 static inline lua_Integer group_place (const struct task *task) {
-  return (lua_Integer)task->index + 1;
+  return (lua_Integer)task->promise.place + 1;
 }
 
 static inline void ring_push (struct ring *ring, struct task *task) {

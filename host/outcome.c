@@ -16,7 +16,7 @@ void outcome_push_error (lua_State *L, int index, struct task *task) {
   struct group *group = task->group;
   index = lua_absindex (L, index);
   lua_getiuservalue (L, index, 1);
-  lua_rawgeti (L, -1, (lua_Integer)task->index + 1);
+  lua_rawgeti (L, -1, group_place (task));
   lua_remove (L, -2);
   if (!lua_isnil (L, -1) && task->failed)
     return;
@@ -38,7 +38,7 @@ void outcome_push_error (lua_State *L, int index, struct task *task) {
   lua_pushvalue (L, -1);
   lua_getiuservalue (L, index, 1);
   lua_insert (L, -2);
-  lua_rawseti (L, -2, (lua_Integer)task->index + 1);
+  lua_rawseti (L, -2, group_place (task));
   lua_pop (L, 1);
   task->failed = true;
 }
@@ -65,7 +65,7 @@ int outcome_push_first (lua_State *L, int index, struct task *task) {
     group_push_name_at (L, index, task);
     lua_rawget (L, -2);
   } else {
-    lua_rawgeti (L, -1, (lua_Integer)task->index + 1);
+    lua_rawgeti (L, -1, group_place (task));
   }
   lua_remove (L, -2);
   return 1;
@@ -78,7 +78,7 @@ int outcome_push_all (lua_State *L, int index, struct task *task) {
   if (task->nothing)
     return 0;
   lua_getiuservalue (L, index, 1);
-  lua_rawgeti (L, -1, (lua_Integer)task->index + 1);
+  lua_rawgeti (L, -1, group_place (task));
   values = lua_gettop (L);
   lua_getfield (L, values, "n");
   count = (int)lua_tointeger (L, -1);

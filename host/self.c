@@ -50,7 +50,7 @@ static struct task *search (lua_State *L, struct group *group, int key) {
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
     int order;
-    lua_rawgeti (L, -1, (lua_Integer)group->size + middle + 1);
+    lua_rawgeti (L, -1, (lua_Integer)group->size + group_place (&group->tasks[middle]));
     if (lua_isinteger (L, -1)) {
       lua_Integer x = lua_tointeger (L, key), y = lua_tointeger (L, -1);
       order = integer ? (x > y) - (x < y) : 1;
@@ -98,11 +98,12 @@ static struct task *find (lua_State *L, struct group *group, int key) {
   return task;
 }
 
+enum { ALL_VALUES = 1 }; /* with the task's address in the context of a wait */
+
 static int waited (lua_State *L, int status, lua_KContext ctx);
 
-/* Give the task's first value, or all of them (bit 0 of the context), or wait for it. */
-static int give (lua_State *L, struct task *task, bool all) {
-  allua *host = host_of (L);
+/* Give the task's first value, or all of them, or wait for it; the name is at 2. */
+static int give (lua_State *L, allua *host, struct task *task, bool all) {
   struct task *reader;
   if (task->promise.status != PROMISE_PENDING) {
     task->promise.handled = true;
@@ -113,51 +114,59 @@ static int give (lua_State *L, struct task *task, bool all) {
     return all_run_outside (L, host);
   if (cycle_find (L, reader, task))
     return error_raise (L);
-  lua_settop (L, 1);
   if (trace_of (reader->group))
     trace_wait (reader, task);
-  return sched_wait_promise (L, reader, &task->promise, (lua_KContext)task | all, waited);
+  return sched_wait_promise (L, reader, &task->promise, (lua_KContext)task | (all ? ALL_VALUES : 0), waited);
 }
 
+/* The stack is as it was: the group, the name. */
 static int waited (lua_State *L, int status, lua_KContext ctx) {
-  struct task *task = (struct task *)(ctx & ~(lua_KContext)1);
-  allua *host = host_of (L);
+  struct task *task = (struct task *)(ctx & ~(lua_KContext)ALL_VALUES);
+  struct group *group = task->group;
+  allua *host = group->host;
+  bool all = ctx & ALL_VALUES;
   (void)status;
   if (host->current && trace_of (host->current->group))
     trace_resume (host->current);
   task_resumed (L, host);
-  lua_settop (L, 1);
-  return give (L, task, ctx & 1);
+  if (!all && task->promise.status == PROMISE_FULFILLED && !task->has_nil
+      && !group->ended) {
+    /* The quick way, as in self_index. */
+    lua_getiuservalue (L, 1, 2);
+    lua_pushvalue (L, 2);
+    lua_rawget (L, -2);
+    return 1;
+  }
+  return give (L, host, task, all);
 }
 
 static int self_index (lua_State *L) {
   struct group *group = lua_touserdata (L, 1);
   if (group->named && !group->ended) {
     /* The quick way: the results have its value, or say which task it is. */
+    struct task *task;
     lua_getiuservalue (L, 1, 2);
     lua_pushvalue (L, 2);
     switch (lua_rawget (L, -2)) {
     case LUA_TNIL:
       break;
-    case LUA_TLIGHTUSERDATA: {
-      struct task *task = lua_touserdata (L, -1);
-      if (task >= group->tasks && task < group->tasks + group->size) {
-        lua_settop (L, 2);
-        return give (L, task, false);
-      }
-      return 1;
-    }
+    case LUA_TLIGHTUSERDATA:
+      task = lua_touserdata (L, -1);
+      if (task < group->tasks || task >= group->tasks + group->size)
+        return 1;
+      lua_settop (L, 2);
+      return give (L, host_of (L), task, false);
     default:
       return 1;
     }
     lua_settop (L, 2);
   }
-  return give (L, find (L, group, 2), false);
+  return give (L, host_of (L), find (L, group, 2), false);
 }
 
 static int self_call (lua_State *L) {
   lua_settop (L, 2);
-  return give (L, find (L, lua_touserdata (L, 1), 2), true);
+  return give (L, host_of (L), find (L, lua_touserdata (L, 1), 2), true);
 }
 
 static int self_newindex (lua_State *L) {

@@ -182,30 +182,35 @@ static void end_group (struct group *group) {
   group->anchor = LUA_NOREF;
 }
 
-/* Keep the task's first value, or its error, with the group. */
+/* Take the task's first value, or its error, off its coroutine and keep it with the group. */
 static void store (struct task *task, enum promise_status status, int results) {
   struct group *group = task->group;
-  lua_State *L = group->host->L;
-  lua_Integer key = (lua_Integer)task->index + 1;
+  lua_State *L = group->host->L, *co = task->co;
   group_load (group);
-  if (task->co && results && group->kind != GROUP_ROOT) { /* a root's are handed over from there */
-    lua_pushvalue (task->co, -results);
-    lua_xmove (task->co, L, 1);
-  } else if (task->co || !task->failed) {
-    lua_pushnil (L);
-  } /* else it could not start: the error is there already */
   if (status == PROMISE_REJECTED) {
-    lua_rawseti (L, SLOT_SLOTS, key);
-  } else if (lua_isnil (L, -1)) {
-    lua_pop (L, 1);
+    if (co && results && group->kind != GROUP_ROOT) { /* a root's are handed over from there */
+      lua_pushvalue (co, -results);
+      lua_xmove (co, L, 1);
+    } else if (co || !task->failed) {
+      lua_pushnil (L);
+    } /* else it could not start: the error is there already */
+    lua_rawseti (L, SLOT_SLOTS, group_place (task));
+    return;
+  }
+  if (!results || group->kind == GROUP_ROOT || lua_isnil (co, -results)) {
     task->has_nil = true;
     group->nils++;
-  } else if (group->named) {
-    lua_rawgeti (L, SLOT_SLOTS, (lua_Integer)group->size + key);
-    lua_insert (L, -2);
+    return;
+  }
+  if (results > 1)
+    lua_pushvalue (co, -results);
+  if (group->named) {
+    lua_rawgeti (L, SLOT_SLOTS, (lua_Integer)group->size + group_place (task));
+    lua_xmove (co, L, 1);
     lua_rawset (L, SLOT_RESULTS);
   } else {
-    lua_rawseti (L, SLOT_RESULTS, key);
+    lua_xmove (co, L, 1);
+    lua_rawseti (L, SLOT_RESULTS, group_place (task));
   }
 }
 
@@ -215,7 +220,7 @@ static void fail (struct group *group, struct task *task) {
     return;
   group->winner = task->index + 1;
   group_load (group);
-  lua_rawgeti (group->host->L, SLOT_SLOTS, (lua_Integer)task->index + 1);
+  lua_rawgeti (group->host->L, SLOT_SLOTS, group_place (task));
   settle_abort (group, true);
 }
 
