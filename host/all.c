@@ -158,74 +158,101 @@ static void check_count (lua_State *L, enum group_kind kind, lua_Unsigned count)
     luaL_error (L, "%s: too many tasks", group_kind_name (kind));
 }
 
-/* How many tasks; checks them all. *list: they are 1 … n. *adopts: there are promises among them. */
-static uint32_t count_tasks (lua_State *L, allua *host, enum group_kind kind, bool *list,
-                             bool *adopts) {
+/* What is found in a table of tasks that is not plainly a list. */
+struct found {
+  uint32_t count;
+  bool list;   /* its keys are 1 … count after all */
+  bool adopts; /* there are promises */
+  bool kept;   /* its keys and values are on the stack, in pairs */
+};
+
+/* Check all tasks of the table at 1. */
+static void find_tasks (lua_State *L, allua *host, enum group_kind kind, struct found *found) {
+  enum { MOST_KEPT = 4096, CHUNK = 32 }; /* of more the table is gone through a second time */
   lua_Unsigned count = 0, length = lua_rawlen (L, 1);
-  *list = true;
-  for (lua_pushnil (L); lua_next (L, 1); lua_pop (L, 1)) {
+  int base = lua_gettop (L);
+  *found = (struct found){ .list = true, .kept = true };
+  for (lua_pushnil (L); lua_next (L, 1); count++) {
     if (lua_type (L, -2) == LUA_TSTRING)
-      *list = false;
+      found->list = false;
     else if (!lua_isinteger (L, -2))
       luaL_error (L, "task names are strings or integers (got %s)", luaL_typename (L, -2));
     else if ((lua_Unsigned)lua_tointeger (L, -2) - 1u >= length)
-      *list = false;
+      found->list = false;
     if (!lua_isfunction (L, -1) && check_other (L, host, lua_gettop (L) - 1, lua_gettop (L)))
-      *adopts = true;
-    count++;
+      found->adopts = true;
+    if (!found->kept) {
+      lua_pop (L, 1);
+    } else if (count < MOST_KEPT) {
+      if (count % CHUNK == 0)
+        luaL_checkstack (L, 2 * CHUNK + LUA_MINSTACK, NULL);
+      lua_pushvalue (L, -2);
+    } else {
+      lua_pop (L, 1);
+      lua_replace (L, base + 1);
+      lua_settop (L, base + 1);
+      found->kept = false;
+    }
   }
   check_count (L, kind, count);
-  return (uint32_t)count;
+  found->count = (uint32_t)count;
 }
 
-/* Fill a group with names: stack: …, group, slots, results; the tasks at 1. Nothing in it can raise:
-   all has its place. */
-static void take_names (lua_State *L, struct group *group, struct name *names) {
-  uint32_t i = 0, size = group->size;
-  int results = lua_gettop (L), slots = results - 1;
-  for (lua_pushnil (L); lua_next (L, 1); i++) {
-    struct name *name = &names[i];
-    name->place = i;
-    if (lua_type (L, -2) == LUA_TSTRING) {
-      size_t length;
-      const char *string = lua_tolstring (L, -2, &length);
-      names_set_string (name, string, length);
-    } else {
-      names_set_integer (name, lua_tointeger (L, -2));
+/* Move the name and the function on top of L into the slots. */
+static void take_task (lua_State *L, int slots, uint32_t place, struct name *name) {
+  lua_rawseti (L, slots, 2 * (lua_Integer)place + 1);
+  if (lua_type (L, -1) == LUA_TSTRING) {
+    name->string = lua_tolstring (L, -1, &name->length);
+  } else {
+    name->string = NULL;
+    name->integer = lua_tointeger (L, -1);
+  }
+  lua_rawseti (L, slots, 2 * (lua_Integer)place + 2);
+}
+
+/* Fill a group with names; its slots are at `slots`. Nothing in it can raise: all has its place. */
+static void take_names (lua_State *L, struct group *group, int slots, bool kept,
+                        struct name *names, struct place *places) {
+  uint32_t i, size = group->size;
+  if (kept) {
+    for (i = size; i-- > 0;)
+      take_task (L, slots, i, &names[i]);
+  } else {
+    lua_pushnil (L);
+    for (i = 0; lua_next (L, 1); i++) {
+      lua_pushvalue (L, -2);
+      lua_insert (L, -2);
+      take_task (L, slots, i, &names[i]);
     }
-    lua_rawseti (L, slots, (lua_Integer)i + 1);
-    lua_pushvalue (L, -1);
-    lua_rawseti (L, slots, (lua_Integer)size + i + 1);
   }
-  names = names_sort (names, names + size, size);
-  for (i = 0; i < size; i++) {
-    struct task *task = &group->tasks[i];
-    task->promise.place = names[i].place;
-    lua_rawgeti (L, slots, (lua_Integer)size + group_place (task));
-    lua_pushlightuserdata (L, task);
-    lua_rawset (L, results);
-  }
+  places = names_order (names, places, places + size, size);
+  for (i = 0; i < size; i++)
+    group->tasks[i].promise.place = 2 * places[i].of + 1;
 }
 
-static void fill_named (lua_State *L, struct group *group) {
+static void fill_named (lua_State *L, struct group *group, int slots, bool kept) {
+  enum { FEW = 32 };
   struct mem *mem = &group->host->mem;
-  struct name few[NAMES_FEW], *names = few;
-  size_t bytes = 2 * group->size * sizeof *names;
-  if (group->size > NAMES_FEW) {
-    names = mem_resize (mem, NULL, 0, bytes);
-    if (!names) {
-      host_push (group->host, L, SLOT_MEMORY);
-      lua_error (L);
-    }
+  struct name few_names[FEW], *names;
+  struct place few_places[2 * FEW], *places;
+  size_t bytes = group->size * (sizeof *names + 2 * sizeof *places);
+  if (group->size <= FEW) {
+    take_names (L, group, slots, kept, few_names, few_places);
+    return;
   }
-  take_names (L, group, names);
-  if (names != few)
-    mem_resize (mem, names, bytes, 0);
+  names = mem_resize (mem, NULL, 0, bytes);
+  if (!names) {
+    host_push (group->host, L, SLOT_MEMORY);
+    lua_error (L);
+  }
+  places = (struct place *)(names + group->size);
+  take_names (L, group, slots, kept, names, places);
+  mem_resize (mem, names, bytes, 0);
 }
 
-/* Fill a group without names; the stack is the same. Returns false where it should have some. */
-static bool fill_list (lua_State *L, struct group *group) {
-  int slots = lua_gettop (L) - 1;
+/* Fill a group without names. Returns false where it should have some. */
+static bool fill_list (lua_State *L, struct group *group, int slots) {
+  int top = lua_gettop (L);
   uint32_t i;
   for (i = 1; i <= group->size; i++) {
     int type = lua_rawgeti (L, 1, i);
@@ -233,7 +260,7 @@ static bool fill_list (lua_State *L, struct group *group) {
       return false;
     if (type != LUA_TFUNCTION) {
       lua_pushinteger (L, i);
-      if (check_other (L, group->host, slots + 3, slots + 2))
+      if (check_other (L, group->host, top + 2, top + 1))
         group->adopts = true;
       lua_pop (L, 1);
     }
@@ -243,8 +270,7 @@ static bool fill_list (lua_State *L, struct group *group) {
 }
 
 /* Fill a group with the items that its one function gets. */
-static void fill_items (lua_State *L, struct group *group) {
-  int slots = lua_gettop (L) - 1;
+static void fill_items (lua_State *L, struct group *group, int slots) {
   uint32_t i;
   for (i = 1; i <= group->size; i++) {
     if (lua_geti (L, 1, i) == LUA_TNIL) {
@@ -255,37 +281,39 @@ static void fill_items (lua_State *L, struct group *group) {
   }
 }
 
-/* Make the group of the table of tasks at 1 and push it. */
+/* Make the group of the table at 1 and leave it on top, filled but for its options. */
 static struct group *make (lua_State *L, allua *host, enum group_kind kind) {
-  lua_Unsigned length = lua_rawlen (L, 1);
+  int base = lua_gettop (L), slots = base + 2;
+  struct found found;
   struct group *group;
-  uint32_t size;
-  bool list, adopts = false;
   if (kind == GROUP_MAP) {
     lua_Integer items = luaL_len (L, 1);
     check_count (L, kind, items < 0 ? 0 : (lua_Unsigned)items);
     group = group_new (L, host, kind, items < 0 ? 0 : (uint32_t)items, false);
-    fill_items (L, group);
-    lua_pop (L, 2);
+    fill_items (L, group, slots);
+    lua_settop (L, base + 1);
     return group;
   }
-  if (looks_like_list (L, length)) {
-    check_count (L, kind, length);
-    group = group_new (L, host, kind, (uint32_t)length, false);
-    if (fill_list (L, group)) {
-      lua_pop (L, 2);
+  if (looks_like_list (L, lua_rawlen (L, 1))) {
+    check_count (L, kind, lua_rawlen (L, 1));
+    group = group_new (L, host, kind, (uint32_t)lua_rawlen (L, 1), false);
+    if (fill_list (L, group, slots)) {
+      lua_settop (L, base + 1);
       return group;
     }
-    lua_settop (L, -5); /* it has holes */
   }
-  size = count_tasks (L, host, kind, &list, &adopts);
-  group = group_new (L, host, kind, size, !list);
-  group->adopts = adopts;
-  if (list)
-    fill_list (L, group);
+  lua_settop (L, base + 3); /* the group's places, under the tasks */
+  find_tasks (L, host, kind, &found);
+  group = group_new (L, host, kind, found.count, !found.list);
+  group->adopts = found.adopts;
+  lua_replace (L, base + 3);
+  lua_replace (L, base + 2);
+  lua_replace (L, base + 1);
+  if (found.list)
+    fill_list (L, group, slots);
   else
-    fill_named (L, group);
-  lua_pop (L, 2);
+    fill_named (L, group, slots, found.kept);
+  lua_settop (L, base + 1);
   return group;
 }
 

@@ -27,7 +27,7 @@ struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32
   group->anchor = LUA_NOREF;
   group->promise = size ? &group->tasks[0].promise : NULL;
   for (i = 0; i < size; i++)
-    group->tasks[i] = (struct task){ .group = group, .index = i, .promise.place = i };
+    group->tasks[i] = (struct task){ .group = group, .index = i, .promise.place = i + 1 };
   lua_createtable (L, keys + AUX, 0);
   /* Something is there from the start, so that setting them later finds a place, without memory. */
   lua_pushboolean (L, 0);
@@ -128,13 +128,12 @@ static void push_number (lua_State *L, const struct task *task) {
 }
 
 void group_push_name_at (lua_State *L, int index, const struct task *task) {
-  const struct group *group = task->group;
-  if (!group->named) {
+  if (!task->group->named) {
     push_number (L, task);
     return;
   }
   lua_getiuservalue (L, index, 1);
-  lua_rawgeti (L, -1, (lua_Integer)group->size + group_place (task));
+  lua_rawgeti (L, -1, group_place (task) + 1);
   lua_remove (L, -2);
 }
 
@@ -146,7 +145,7 @@ void group_push_name (lua_State *L, const struct task *task) {
     return;
   }
   group_load (group);
-  lua_rawgeti (own, SLOT_SLOTS, (lua_Integer)group->size + group_place (task));
+  lua_rawgeti (own, SLOT_SLOTS, group_place (task) + 1);
   if (L != own)
     lua_xmove (own, L, 1);
 }

@@ -85,9 +85,9 @@ struct group_options {
 /* A group's tasks have all ended before its `all` returns or raises. Owned by the collector; while it
    is under way SLOT_LIVE anchors it. User values: 1 the slots, 2 the results.
 
-   Slots (a table): 1 … size: a task's function, then its error or several values (see group_place);
-   with names, size + 1 … 2 size: the names; then the few of `group_slot`. Results: name → value; while a named
-   task is under way its name holds the task's address as a light userdata. */
+   Slots (a table): for each task its function, then its error or several values (see group_place), and
+   its name where there are names, in pairs; after them the few of `group_slot`. Results: name → value; with names,
+   once one was read too early, the task's address as a light userdata for those without a value. */
 struct group {
   struct promise *promise; /* the first member of every promise object: see GROUP_SPAWN */
   allua *host;
@@ -114,6 +114,7 @@ struct group {
   bool has_signal : 1;
   bool hook_failed : 1; /* failed by on_settle: even all_settled raises that */
   bool adopts : 1;      /* there are promises among its tasks: they run, cancelled or not */
+  bool mapped : 1;      /* the results say which task it is of those that have no value */
   bool patient : 1;     /* what its one task spawned is waited for, not cancelled, when that ends */
   struct ring settled;  /* each: ended, not handed out yet */
   struct task tasks[];
@@ -194,10 +195,9 @@ static inline bool group_is_waited (const struct group *group) {
          && (owner->wait == WAIT_GROUP || owner->wait == WAIT_NEXT);
 }
 
-/* The key of a task's function, then of its error or several values, in the slots; its name is `size`
-   further on. */
+/* The key of a task's function, then of its error or several values, in the slots; its name is next. */
 static inline lua_Integer group_place (const struct task *task) {
-  return (lua_Integer)task->promise.place + 1;
+  return (lua_Integer)task->promise.place;
 }
 
 static inline void ring_push (struct ring *ring, struct task *task) {

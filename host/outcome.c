@@ -130,7 +130,7 @@ int outcome_raise (lua_State *L, struct group *group) {
 static int push_results (lua_State *L, struct group *group) {
   uint32_t i, nils = group->nils;
   lua_getiuservalue (L, 1, 2);
-  for (i = 0; nils && group->named && i < group->size; i++)
+  for (i = 0; nils && group->mapped && i < group->size; i++)
     if (group->tasks[i].has_nil) {
       group_push_name_at (L, 1, &group->tasks[i]);
       lua_pushnil (L);

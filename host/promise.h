@@ -17,7 +17,7 @@ struct promise {
   uint8_t status, kind;
   bool handled;   /* somebody awaited it: a rejection is not reported */
   bool cancelled; /* rejected by its owner's cancelling: not reported either */
-  uint32_t place; /* of a task: where its group's slots have its name and its function, from 0 */
+  uint32_t place; /* of a task: the key of its function in its group's slots: see group_place */
 };
 
 /* Append to the waiters; the task must not be in another ring or list. */

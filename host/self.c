@@ -50,7 +50,7 @@ static struct task *search (lua_State *L, struct group *group, int key) {
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
     int order;
-    lua_rawgeti (L, -1, (lua_Integer)group->size + group_place (&group->tasks[middle]));
+    lua_rawgeti (L, -1, group_place (&group->tasks[middle]) + 1);
     if (lua_isinteger (L, -1)) {
       lua_Integer x = lua_tointeger (L, key), y = lua_tointeger (L, -1);
       order = integer ? (x > y) - (x < y) : 1;
@@ -140,15 +140,37 @@ static int waited (lua_State *L, int status, lua_KContext ctx) {
   return give (L, host, task, all);
 }
 
+/* A name was read that has no value yet: from now on the results say which task it is. They have room
+   for every name, so this does not allocate. */
+static void map_names (lua_State *L, struct group *group) {
+  uint32_t i;
+  lua_settop (L, 2);
+  lua_getiuservalue (L, 1, 1);
+  lua_getiuservalue (L, 1, 2);
+  for (i = 0; i < group->size; i++) {
+    struct task *task = &group->tasks[i];
+    if (task->promise.status != PROMISE_FULFILLED || task->has_nil) {
+      lua_rawgeti (L, 3, group_place (task) + 1);
+      lua_pushlightuserdata (L, task);
+      lua_rawset (L, 4);
+    }
+  }
+  group->mapped = true;
+}
+
 static int self_index (lua_State *L) {
   struct group *group = lua_touserdata (L, 1);
-  if (group->named && !group->ended) {
-    /* The quick way: the results have its value, or say which task it is. */
+  bool quick = group->named && !group->ended;
+  while (quick) {
+    /* The results have its value, or say which task it is. */
     struct task *task;
     lua_getiuservalue (L, 1, 2);
     lua_pushvalue (L, 2);
     switch (lua_rawget (L, -2)) {
     case LUA_TNIL:
+      quick = !group->mapped;
+      if (quick)
+        map_names (L, group);
       break;
     case LUA_TLIGHTUSERDATA:
       task = lua_touserdata (L, -1);
@@ -159,8 +181,8 @@ static int self_index (lua_State *L) {
     default:
       return 1;
     }
-    lua_settop (L, 2);
   }
+  lua_settop (L, 2);
   return give (L, host_of (L), find (L, group, 2), false);
 }
 

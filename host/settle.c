@@ -205,7 +205,7 @@ static void store (struct task *task, enum promise_status status, int results) {
   if (results > 1)
     lua_pushvalue (co, -results);
   if (group->named) {
-    lua_rawgeti (L, SLOT_SLOTS, (lua_Integer)group->size + group_place (task));
+    lua_rawgeti (L, SLOT_SLOTS, group_place (task) + 1);
     lua_xmove (co, L, 1);
     lua_rawset (L, SLOT_RESULTS);
   } else {
