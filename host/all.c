@@ -211,8 +211,8 @@ static void take_task (lua_State *L, int slots, uint32_t place, struct name *nam
 }
 
 /* Fill a group with names; its slots are at `slots`. Nothing in it can raise: all has its place. */
-static void take_names (lua_State *L, struct group *group, int slots, bool kept,
-                        struct name *names, struct place *places) {
+static void take_names (lua_State *L, struct group *group, int slots, bool kept, struct name *names,
+                        struct place *places) {
   uint32_t i, size = group->size;
   if (kept) {
     for (i = size; i-- > 0;)

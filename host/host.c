@@ -14,6 +14,7 @@
 #include "loop.h"
 #include "luvs.h"
 #include "promise_object.h"
+#include "runner.h"
 #include "script.h"
 #include "settle.h"
 #include "warn.h"
@@ -143,7 +144,7 @@ static void fill_slots (lua_State *L) {
   set_string (L, SLOT_DECIDED, "another task decided");
   set_string (L, SLOT_CLOSING, "the host is closing");
   set_string (L, SLOT_INTERRUPTED, "interrupted");
-  set_function (L, SLOT_TASK_MAIN, task_main);
+  set_function (L, SLOT_RUNNER, runner_main);
   set_function (L, SLOT_TASK_FAILED, task_failed);
 }
 
@@ -278,6 +279,7 @@ allua *allua_open (const allua_options *given) {
   host->on_error = options.on_error;
   host->data = options.data;
   host->ended = settle_ended;
+  host->fulfilled = settle_fulfilled;
   host->posts_end = &host->posts;
   if (uv_mutex_init (&host->post_mutex) != 0) {
     mem_resize (&mem, host, sizeof *host, 0);

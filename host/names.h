@@ -13,8 +13,9 @@ struct name {
 
 /* One in the order. */
 struct place {
-  uint64_t prefix; /* sorts most: an integer, or a string's first bytes after what all have in common */
-  uint32_t of;     /* which of the names, from 0 */
+  uint64_t
+      prefix;  /* sorts most: an integer, or a string's first bytes after what all have in common */
+  uint32_t of; /* which of the names, from 0 */
 };
 
 /* Find the order of different names: `places` and `spare` have room for as many. Returns whichever of

@@ -116,7 +116,8 @@ static int give (lua_State *L, allua *host, struct task *task, bool all) {
     return error_raise (L);
   if (trace_of (reader->group))
     trace_wait (reader, task);
-  return sched_wait_promise (L, reader, &task->promise, (lua_KContext)task | (all ? ALL_VALUES : 0), waited);
+  return sched_wait_promise (L, reader, &task->promise, (lua_KContext)task | (all ? ALL_VALUES : 0),
+                             waited);
 }
 
 /* The stack is as it was: the group, the name. */
@@ -129,8 +130,7 @@ static int waited (lua_State *L, int status, lua_KContext ctx) {
   if (host->current && trace_of (host->current->group))
     trace_resume (host->current);
   task_resumed (L, host);
-  if (!all && task->promise.status == PROMISE_FULFILLED && !task->has_nil
-      && !group->ended) {
+  if (!all && task->promise.status == PROMISE_FULFILLED && !task->has_nil && !group->ended) {
     /* The quick way, as in self_index. */
     lua_getiuservalue (L, 1, 2);
     lua_pushvalue (L, 2);

@@ -275,6 +275,8 @@ static void apply (struct group *group, struct task *task) {
    cut short may now be a cycle. Each such reader looks again. */
 static void look_again (struct group *group) {
   uint32_t i;
+  if (group->kind == GROUP_RACE || group->decided || group->failed)
+    return;
   for (i = 0; i < group->size; i++) {
     struct task *task = &group->tasks[i];
     if (task->state == TASK_WAITING && task->wait == WAIT_PROMISE
@@ -311,7 +313,19 @@ static void settle (allua *host, struct task *task, int results) {
     sched_ready (host, next);
   if (group->pending == 0)
     end_group (group);
-  else if (group->suspect && group->kind != GROUP_RACE && !group->decided && !group->failed)
+  else if (group->suspect)
+    look_again (group);
+}
+
+void settle_fulfilled (allua *host, struct task *task) {
+  struct group *group = task->group;
+  task->co = task->at = NULL;
+  task->state = TASK_ENDED;
+  host->live_tasks--;
+  promise_settle (host, &task->promise, PROMISE_FULFILLED, sched_wake);
+  if (--group->pending == 0)
+    end_group (group);
+  else if (group->suspect)
     look_again (group);
 }
 

@@ -8,6 +8,10 @@
    started, or, when it failed to, the error on host->L). */
 void settle_ended (allua *host, struct task *task, int results);
 
+/* host.fulfilled: the same for a task of an `all`, `map` or `all_settled` without options whose first
+   value, not nil, is in the results already, and whose coroutine goes on with another. */
+void settle_fulfilled (allua *host, struct task *task);
+
 /* Cancel all that is unfinished of a group, and of the groups under it. Why: see settle_abort. */
 void settle_cancel (struct group *group);
 

@@ -23,7 +23,7 @@ struct handles;
 enum slot {
   SLOT_LIVE = 1,    /* anchors: groups under way, promises of C still pending (luaL_ref) */
   SLOT_COROUTINES,  /* anchors: every coroutine of a task, pooled ones too (luaL_ref) */
-  SLOT_TASK_MAIN,   /* the function at the bottom of each task's coroutine */
+  SLOT_RUNNER,      /* the function at the bottom of each task's coroutine */
   SLOT_TASK_FAILED, /* its message handler */
   SLOT_GROUP,       /* the group that the three slots hold at the moment (host.loaded) */
   SLOT_SLOTS,
@@ -105,7 +105,8 @@ struct allua {
   struct group *loaded; /* what SLOT_GROUP … SLOT_RESULTS hold */
   struct group *roots;  /* groups without an owner */
   size_t live_groups;
-  void (*ended) (allua *host, struct task *task, int results); /* settle's */
+  void (*ended) (allua *host, struct task *task, int results); /* settle's … */
+  void (*fulfilled) (allua *host, struct task *task);          /* … and its quick way */
 
   /* cycle */
   struct walk *walk[3]; /* work lists */

@@ -63,8 +63,7 @@ void task_release (allua *host, struct task *task);
 /* Give idle coroutines back until `keep` are left. */
 void task_trim (allua *host, size_t keep);
 
-/* The function at the bottom of each coroutine, and its message handler (upvalue 1: the box). */
-int task_main (lua_State *L);
+/* The message handler of all that a task runs (upvalue 1: the box). */
 int task_failed (lua_State *L);
 
 #endif
