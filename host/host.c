@@ -256,7 +256,7 @@ static void destroy (allua *host) {
 static int forget_host (lua_State *L);
 
 allua *allua_open (const allua_options *given) {
-  static const struct loop_calls calls = { on_turn, timer_run, on_posts };
+  static const struct loop_calls calls = { on_turn, timer_run, on_posts, sched_rest };
   allua_options options;
   struct opening opening;
   struct mem mem;

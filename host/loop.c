@@ -7,11 +7,11 @@ struct handles {
   struct mem mem; /* a copy: the host may be gone by then */
   void (*closed) (allua *host);
   int open;
-  bool busy;
+  bool busy, resting;
   uv_prepare_t prepare;
   uv_check_t check;
   uv_idle_t idle;
-  uv_timer_t timer;
+  uv_timer_t timer, rest;
   uv_async_t async;
 };
 
@@ -32,6 +32,13 @@ static void on_idle (uv_idle_t *idle) {
 static void on_timer (uv_timer_t *timer) {
   struct handles *handles = timer->data;
   handles->calls.timer (handles->host);
+}
+
+static void on_rest (uv_timer_t *rest) {
+  struct handles *handles = rest->data;
+  handles->resting = handles->calls.rest (handles->host);
+  if (!handles->resting)
+    uv_timer_stop (rest);
 }
 
 static void on_async (uv_async_t *async) {
@@ -60,7 +67,7 @@ int loop_open (allua *host, const struct loop_calls *calls) {
   handles->calls = *calls;
   handles->mem = host->mem;
   handles->closed = NULL;
-  handles->busy = false;
+  handles->busy = handles->resting = false;
   /* The one that may fail goes first: after it there is nothing to undo. */
   failed = uv_async_init (host->loop, &handles->async, on_async);
   if (failed) {
@@ -71,13 +78,15 @@ int loop_open (allua *host, const struct loop_calls *calls) {
   uv_check_init (host->loop, &handles->check);
   uv_idle_init (host->loop, &handles->idle);
   uv_timer_init (host->loop, &handles->timer);
+  uv_timer_init (host->loop, &handles->rest);
   handles->prepare.data = handles->check.data = handles->idle.data = handles->timer.data
-      = handles->async.data = handles;
-  handles->open = 5;
+      = handles->rest.data = handles->async.data = handles;
+  handles->open = 6;
   uv_prepare_start (&handles->prepare, on_prepare);
   uv_check_start (&handles->check, on_check);
   uv_unref ((uv_handle_t *)&handles->prepare);
   uv_unref ((uv_handle_t *)&handles->check);
+  uv_unref ((uv_handle_t *)&handles->rest);
   uv_unref ((uv_handle_t *)&handles->async);
   host->handles = handles;
   return 0;
@@ -90,6 +99,7 @@ void loop_close (allua *host, void (*closed) (allua *host)) {
   uv_close ((uv_handle_t *)&handles->check, on_closed);
   uv_close ((uv_handle_t *)&handles->idle, on_closed);
   uv_close ((uv_handle_t *)&handles->timer, on_closed);
+  uv_close ((uv_handle_t *)&handles->rest, on_closed);
   uv_close ((uv_handle_t *)&handles->async, on_closed);
   host->handles = NULL;
 }
@@ -105,6 +115,15 @@ void loop_arm_timer (allua *host, uint64_t due) {
   /* libuv counts from its own idea of now, taken at the start of the loop's turn. */
   uv_update_time (host->loop);
   uv_timer_start (&handles->timer, on_timer, due > now ? (due - now + ms - 1) / ms : 0, 0);
+}
+
+void loop_rest (allua *host) {
+  const uint64_t period = 1000; /* ms */
+  struct handles *handles = host->handles;
+  if (handles->resting)
+    return;
+  handles->resting = true;
+  uv_timer_start (&handles->rest, on_rest, period, period);
 }
 
 void loop_set_busy (allua *host, bool busy) {
@@ -132,5 +151,6 @@ void loop_notify (allua *host) {
 size_t loop_count_active (const allua *host) {
   const struct handles *handles = host->handles;
   size_t always = 3; /* prepare, check, async */
-  return always + handles->busy + (uv_is_active ((const uv_handle_t *)&handles->timer) != 0);
+  return always + handles->busy + handles->resting
+         + (uv_is_active ((const uv_handle_t *)&handles->timer) != 0);
 }

@@ -9,6 +9,7 @@ struct loop_calls {
   void (*turn) (allua *host);  /* before and after each poll */
   void (*timer) (allua *host); /* the armed deadline has come, or is near */
   void (*posts) (allua *host); /* another thread posted */
+  bool (*rest) (allua *host);  /* every second, once asked for, until it returns false */
 };
 
 /* Returns 0 or a libuv error. */
@@ -20,6 +21,9 @@ void loop_close (allua *host, void (*closed) (allua *host));
 
 /* Have the loop call back at `due` (ns, as uv_hrtime), or, with 0, not any more. */
 void loop_arm_timer (allua *host, uint64_t due);
+
+/* Have `rest` called, for as long as the loop is kept alive by something else. */
+void loop_rest (allua *host);
 
 /* Keep the loop from sleeping in its poll: there are tasks to run. */
 void loop_set_busy (allua *host, bool busy);

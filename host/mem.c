@@ -1,6 +1,9 @@
 #include "mem.h"
 
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 static void *use_malloc (void *ud, void *block, size_t old_size, size_t new_size) {
   (void)ud;
@@ -36,4 +39,13 @@ void *mem_resize (struct mem *mem, void *block, size_t old_size, size_t new_size
   if (!block && new_size == 0)
     return NULL;
   return mem->alloc (mem->data, block, block ? old_size : 0, new_size);
+}
+
+void mem_give_back (const struct mem *mem) {
+#ifdef __GLIBC__
+  if (mem->alloc == use_malloc)
+    malloc_trim (0);
+#else
+  (void)mem;
+#endif
 }

@@ -22,4 +22,7 @@ void *mem_lua (void *ud, void *block, size_t old_size, size_t new_size);
 /* The host's own memory, outside the limit. NULL when there is none; size 0 frees. */
 void *mem_resize (struct mem *mem, void *block, size_t old_size, size_t new_size);
 
+/* Much has been freed: let the system have it, where malloc would keep it. */
+void mem_give_back (const struct mem *mem);
+
 #endif

@@ -131,8 +131,25 @@ void sched_turn (allua *host) {
     step (host, task);
   host->turns--;
   loop_set_busy (host, host->ready.first != NULL);
-  if (!host->ready.first && host->pooled > MOST_IDLE)
-    task_trim (host, MOST_IDLE);
+  if (!host->ready.first && host->pooled > MOST_IDLE) {
+    if (host->mem.limit)
+      task_trim (host, MOST_IDLE); /* others may need it at once */
+    else
+      loop_rest (host);
+  }
+}
+
+bool sched_rest (allua *host) {
+  size_t needed = host->pooled - host->pool_least;
+  if (needed < MOST_IDLE)
+    needed = MOST_IDLE;
+  if (needed < host->pooled) {
+    task_trim (host, needed);
+    lua_gc (host->worker, LUA_GCCOLLECT); /* an idle program would not come to it by itself */
+    mem_give_back (&host->mem);
+  }
+  host->pool_least = host->pooled;
+  return host->pooled > MOST_IDLE;
 }
 
 int sched_join (lua_State *L, struct task *owner, struct group *group, lua_KContext ctx,

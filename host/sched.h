@@ -30,6 +30,10 @@ int sched_join (lua_State *L, struct task *owner, struct group *group, lua_KCont
 /* Resume what is ready, in bounded turns; called before and after each poll. */
 void sched_turn (allua *host);
 
+/* Give back the coroutines that nobody has needed since it was last called. Returns whether there is
+   more to give back another time. */
+bool sched_rest (allua *host);
+
 /* Run the loop, on L's C stack, until done (data), or until nothing is left that could make progress.
    Not inside itself or a turn. Returns whether it is done. */
 bool sched_run (allua *host, lua_State *L, bool (*done) (void *data), void *data);

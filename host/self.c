@@ -176,8 +176,7 @@ static int self_index (lua_State *L) {
       task = lua_touserdata (L, -1);
       if (task < group->tasks || task >= group->tasks + group->size)
         return 1;
-      lua_settop (L, 2);
-      return give (L, host_of (L), task, false);
+      return give (L, group->host, task, false);
     default:
       return 1;
     }

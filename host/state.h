@@ -94,6 +94,7 @@ struct allua {
   /* task */
   struct pooled *pool;
   size_t pooled, pool_size;
+  size_t pool_least; /* fewest in the pool since sched_rest */
   size_t live_tasks, live_coroutines;
 
   /* timer */

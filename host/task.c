@@ -131,6 +131,8 @@ void task_reserve (lua_State *L, allua *host) {
 /* The pool must not be empty. */
 static void take_coroutine (allua *host, struct task *task) {
   const struct pooled *taken = &host->pool[--host->pooled];
+  if (host->pooled < host->pool_least)
+    host->pool_least = host->pooled;
   task->co = taken->co;
   task->anchor = taken->anchor;
   host->live_tasks++;
@@ -363,6 +365,8 @@ void task_trim (allua *host, size_t keep) {
   const size_t few = 256; /* empty places that are not worth the work */
   size_t item = sizeof *host->pool;
   void *block;
+  if (host->pooled <= keep)
+    return;
   while (host->pooled > keep)
     drop (host, host->pool[--host->pooled].anchor);
   if (host->live_coroutines * 2 + few > host->pool_size)
