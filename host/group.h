@@ -50,6 +50,7 @@ struct task {
   bool nothing : 1;     /* fulfilled with no value at all */
   bool several : 1;     /* fulfilled with more than one value: a table of them in the slots */
   bool hook_failed : 1; /* on_settle raised: its error is on top of the results */
+  bool inside : 1;      /* waits for a group, and runs the ready queue on its own stack meanwhile */
   bool place : 1;       /* counts in the group's `running` */
 };
 

@@ -156,23 +156,29 @@ int sched_join (lua_State *L, struct task *owner, struct group *group, lua_KCont
                 lua_KFunction k) {
   allua *host = group->host;
   lua_State *from = host->from;
-  struct task *task = NULL;
+  struct task *task;
   if (L != owner->co || host->inside == MOST_INSIDE)
     return task_suspend (L, owner, WAIT_GROUP, group, ctx, k);
   task_set_waiting (L, owner, WAIT_GROUP, group);
+  owner->inside = true;
   host->inside++;
   host->current = NULL;
   host->running = NULL;
   host->from = L;
-  while (host->steps > 0 && !host->stopping && (task = ring_pop (&host->ready)) != NULL
-         && task != owner)
+  /* One that is inside, this or another further down, is for its own loop to go on with. */
+  while (host->steps > 0 && !host->stopping && (task = host->ready.first) != NULL
+         && !task->inside) {
+    ring_pop (&host->ready);
     step (host, task);
+  }
   host->from = from;
   host->running = L;
   host->current = owner;
   host->inside--;
-  if (task != owner)
+  owner->inside = false;
+  if (host->ready.first != owner || host->stopping)
     return task_yield (L, owner, ctx, k);
+  ring_pop (&host->ready);
   owner->state = TASK_RUNNING;
   owner->wait = WAIT_NOTHING;
   return k (L, LUA_OK, ctx);
