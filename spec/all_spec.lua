@@ -643,3 +643,79 @@ describe("all: failure", function()
     assert.equal(0, result.code)
   end)
 end)
+
+describe("all: order", function()
+  it("takes turns with other tasks in one order, however deep its owners run what is ready", function()
+    local log = {}
+    local function branch(name)
+      return function()
+        log[#log + 1] = name .. " begins"
+        all({
+          function()
+            log[#log + 1] = name .. ".1"
+            allua.yield()
+            log[#log + 1] = name .. ".1 again"
+          end,
+          function()
+            log[#log + 1] = name .. ".2"
+          end,
+        })
+        log[#log + 1] = name .. " ends"
+      end
+    end
+    all({ branch("a"), branch("b"), branch("c") })
+    assert.same({
+      "a begins",
+      "b begins",
+      "c begins",
+      "a.1",
+      "a.2",
+      "b.1",
+      "b.2",
+      "c.1",
+      "c.2",
+      "a.1 again",
+      "b.1 again",
+      "c.1 again",
+      "a ends",
+      "b ends",
+      "c ends",
+    }, log)
+  end)
+
+  it("nests as deep as memory allows, waiting or not", function()
+    local function nest(depth, wait)
+      if depth == 0 then
+        return 0
+      end
+      return all({
+        inner = function()
+          if wait then
+            allua.yield()
+          end
+          return nest(depth - 1, wait) + 1
+        end,
+      }).inner
+    end
+    assert.equal(1000, nest(1000, false))
+    assert.equal(1000, nest(1000, true))
+  end)
+
+  it("starts thousands of names in byte order, whatever they have in common", function()
+    local started, names, tasks = {}, {}, {}
+    for i = 1, 3000 do
+      names[i] = ("resource/%s%d"):format(i % 2 == 0 and "" or ("x"):rep(50), i * 7919 % 3001)
+    end
+    for i = -3, 3 do
+      names[#names + 1] = ("resource/"):sub(1, i + 4) .. "\0\255"
+    end
+    for _, name in ipairs(names) do
+      tasks[name] = function()
+        started[#started + 1] = name
+      end
+    end
+    all(tasks)
+    table.sort(names)
+    assert.same(names, started)
+  end)
+end)
