@@ -154,13 +154,20 @@ $(BUILD)/inputs: | $(if $(filter test faults bench check-gc,$(MAKECMDGOALS)),dep
 
 # ---- Run it
 
-.PHONY: demo bench
+.PHONY: demo bench bench-instructions check-instructions
 demo: deps-build $(BUILD)/allua
 	$(BUILD)/allua examples/report.lua
 
 BENCH := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 bench: deps-test $(BUILD)/allua $(BENCH)
 	$(BUILD)/allua bench/run.lua --build $(BUILD)
+
+# Instructions a task: counted and stored in bench/instructions.txt, or compared with what is there.
+bench-instructions: deps-dev $(BUILD)/allua $(BENCH)
+	$(BUILD)/allua bench/instructions.lua --build $(BUILD)
+
+check-instructions: deps-dev $(BUILD)/allua
+	$(BUILD)/allua bench/instructions.lua --build $(BUILD) --check yes
 
 $(BUILD)/bench/%: bench/%.c $(BUILD)/inputs
 	$(call say,CC) $(COMPILE) $(LDFLAGS) $(DEPENDENCIES) -o $@ $< -l:liblua5.4.a -lm -ldl

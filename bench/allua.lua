@@ -1,14 +1,17 @@
--- allua: a participant of the benchmark, run by allua: see workloads.lua for its arguments.
+-- allua: a participant of the benchmark, run by allua: see participant.lua for its arguments.
 
 local allua = require("allua")
-local workloads = dofile((arg[0]:match("^(.*/)") or "") .. "workloads.lua")
+local measure = dofile((arg[0]:match("^(.*/)") or "") .. "participant.lua")
 
-workloads.measure({
+measure({
   read = "index",
   yield = allua.yield,
   sleep = allua.sleep,
   now = allua.now,
   run = function(graph)
     return allua.all(graph.tasks)
+  end,
+  fails = function(graph)
+    return select(2, pcall(allua.all, graph.tasks))
   end,
 }, arg)

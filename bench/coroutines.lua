@@ -5,7 +5,7 @@
 -- cancelling, no cycles. luv gives it a clock.
 
 local uv = require("luv")
-local workloads = dofile((arg[0]:match("^(.*/)") or "") .. "workloads.lua")
+local measure = dofile((arg[0]:match("^(.*/)") or "") .. "participant.lua")
 
 local create, resume, suspend = coroutine.create, coroutine.resume, coroutine.yield
 
@@ -144,4 +144,4 @@ local function run(graph)
   return results
 end
 
-workloads.measure({ read = "call", run = run, yield = yield, sleep = sleep, now = now }, arg)
+measure({ read = "call", run = run, yield = yield, sleep = sleep, now = now }, arg)

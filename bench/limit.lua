@@ -1,11 +1,11 @@
 -- limit: a participant of the benchmark, run by the program that limit.c makes.
 
 local limit = require("limit")
-local workloads = dofile((arg[0]:match("^(.*/)") or "") .. "workloads.lua")
+local measure = dofile((arg[0]:match("^(.*/)") or "") .. "participant.lua")
 
 local named = table.remove(arg, 1) == "named"
 
-workloads.measure({
+measure({
   read = named and "index" or "call",
   names = named,
   yield = limit.yield,

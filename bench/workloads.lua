@@ -1,17 +1,14 @@
--- workloads: what every Lua participant of the benchmark runs, and how it is timed.
+-- workloads: the graphs that every Lua participant of the benchmark runs.
 --
 -- A participant is an engine, a table of
 --   run(graph)       runs the graph's tasks to their end, gives name -> result
+--   fails(graph)     runs a graph in which a task fails, gives the error; nil: the engine cannot cancel
 --   read             "index": a task reads another as first_argument[name]; "call": as first_argument(name)
 --   names            false: the engine knows tasks by number only
 --   yield(), sleep(seconds)   inside a task
 --   now()            monotonic seconds
 -- A graph is { tasks = name -> function, order = the names in the order of their start, units = what a
--- time is divided by, verify = function(results) }. Making one is not timed: only running it is.
-
-local workloads = {}
-
-local LEAST_SECONDS <const> = 0.12 -- that one measurement takes
+-- time is divided by, verify = function(results) }; one that fails has fails = true, and verifies the error.
 
 local function keys(count, named)
   local order = {}
@@ -194,6 +191,91 @@ local function dashboard_leaves_last(engine, _, named)
   return dashboard(engine, named, { "dashboard", "preferences", "profile", "user", "config" })
 end
 
+-- A task that reads another, which has settled, N times: in a generator's body, or straight.
+local function reads(_, count, named, body)
+  local order = keys(2, named)
+  return {
+    order = order,
+    tasks = {
+      [order[1]] = function()
+        return 3
+      end,
+      [order[2]] = body(order[1]),
+    },
+    units = count,
+    verify = function(results)
+      return results[order[2]] == 3 * count
+    end,
+  }
+end
+
+local function generators(engine, count, named)
+  return reads(engine, count, named, function(name)
+    local function body(generate)
+      return function(self)
+        local sum = 0
+        for value in coroutine.wrap(generate), self do
+          sum = sum + value
+        end
+        return sum
+      end
+    end
+    return body(engine.read == "index" and function(self)
+      for _ = 1, count do
+        coroutine.yield(self[name])
+      end
+    end or function(wait)
+      for _ = 1, count do
+        coroutine.yield(wait(name))
+      end
+    end)
+  end)
+end
+
+local function settled_read(engine, count, named)
+  return reads(engine, count, named, function(name)
+    return engine.read == "index"
+        and function(self)
+          local sum = 0
+          for _ = 1, count do
+            sum = sum + self[name]
+          end
+          return sum
+        end
+      or function(wait)
+        local sum = 0
+        for _ = 1, count do
+          sum = sum + wait(name)
+        end
+        return sum
+      end
+  end)
+end
+
+-- N tasks, all asleep when the last of them fails.
+local function cancel(engine, count, named)
+  local order, tasks, failure = keys(count, named), {}, {}
+  local function task()
+    engine.sleep(60)
+  end
+  for _, name in ipairs(order) do
+    tasks[name] = task
+  end
+  tasks[order[count]] = function()
+    engine.yield()
+    error(failure)
+  end
+  return {
+    tasks = tasks,
+    order = order,
+    units = count,
+    fails = true,
+    verify = function(err)
+      return err == failure
+    end,
+  }
+end
+
 -- N tasks that sleep. The unit is all of them.
 local function sleepers(engine, count, named)
   local order, tasks = keys(count, named), {}
@@ -214,16 +296,7 @@ local function sleepers(engine, count, named)
   }
 end
 
-local function resident_bytes()
-  for line in io.lines("/proc/self/status") do
-    local kilobytes = line:match("^VmRSS:%s*(%d+)")
-    if kilobytes then
-      return kilobytes * 1024
-    end
-  end
-end
-
--- N tasks that sleep while one more looks how much memory the process has.
+-- N tasks that sleep while one more looks about: its graph.look() gives graph.looked.
 local function resting(engine, count, named)
   local graph = sleepers(engine, count + 1, named)
   local function task()
@@ -235,13 +308,13 @@ local function resting(engine, count, named)
   end
   graph.tasks[graph.order[count + 1]] = function()
     engine.sleep(1)
-    graph.resident = resident_bytes()
+    graph.looked = graph.look()
     return 1
   end
   return graph
 end
 
-local make = {
+return {
   wide = wide,
   chain = chain_backward,
   ["chain forward"] = chain_forward,
@@ -249,50 +322,9 @@ local make = {
   layers = layers,
   ["dashboard, leaves first"] = dashboard_leaves_first,
   ["dashboard, leaves last"] = dashboard_leaves_last,
+  generators = generators,
+  ["settled read"] = settled_read,
+  cancel = cancel,
   sleepers = sleepers,
   resting = resting,
 }
-
--- Measures the workload that the command line names and prints one number: nanoseconds a unit, or for
--- "resting" bytes a task. Arguments: WORKLOAD SIZE names|list [incremental|generational]
-function workloads.measure(engine, arguments)
-  local workload, size, form, collector = table.unpack(arguments, 1, 4)
-  if collector then
-    collectgarbage(collector)
-  end
-  local named = form == "names" and engine.names ~= false
-  local graph = make[workload](engine, math.tointeger(size) or size, named)
-
-  if workload == "resting" then
-    collectgarbage()
-    collectgarbage()
-    local before = resident_bytes()
-    assert(graph.verify(engine.run(graph)), "wrong result")
-    print((graph.resident - before) / (#graph.order - 1))
-    return
-  end
-
-  assert(graph.verify(engine.run(graph)), "wrong result") -- a warm-up as well
-  local times = 1
-  while true do
-    collectgarbage()
-    collectgarbage()
-    local results
-    local began, worked = engine.now(), os.clock()
-    for _ = 1, times do
-      results = engine.run(graph)
-    end
-    local took = engine.now() - began
-    if workload ~= "sleepers" then
-      took = math.min(took, os.clock() - worked) -- less what other programs took of the processor
-    end
-    assert(graph.verify(results), "wrong result")
-    if took >= LEAST_SECONDS then
-      print(took * 1e9 / (times * graph.units))
-      return
-    end
-    times = math.max(times * 2, math.ceil(times * LEAST_SECONDS * 1.2 / took))
-  end
-end
-
-return workloads
