@@ -34,9 +34,10 @@ local function memory(engine, graph, spike)
   return (graph.looked - before) / (#graph.order - 1)
 end
 
--- Nanoseconds a unit. Whatever runs longer than it has to is its own warm-up.
+-- Nanoseconds a unit, after a warm-up.
 local function time(engine, graph, run, elapsed)
   local times = 1
+  assert(graph.verify(run(graph)), "wrong result")
   while true do
     collect()
     local results
@@ -49,7 +50,7 @@ local function time(engine, graph, run, elapsed)
       took = math.min(took, os.clock() - worked) -- less what other programs took of the processor
     end
     assert(graph.verify(results), "wrong result")
-    if took >= LEAST_SECONDS and (times > 1 or took > 1) then
+    if took >= LEAST_SECONDS then
       return took * 1e9 / (times * graph.units)
     end
     times = math.max(times * 2, math.ceil(times * LEAST_SECONDS * 1.2 / took))

@@ -6,6 +6,7 @@
 --   read             "index": a task reads another as first_argument[name]; "call": as first_argument(name)
 --   names            false: the engine knows tasks by number only
 --   yield(), sleep(seconds)   inside a task
+--   wrap             in place of coroutine.wrap
 --   now()            monotonic seconds
 -- A graph is { tasks = name -> function, order = the names in the order of their start, units = what a
 -- time is divided by, verify = function(results) }; one that fails has fails = true, and verifies the error.
@@ -210,11 +211,12 @@ local function reads(_, count, named, body)
 end
 
 local function generators(engine, count, named)
+  local wrap = engine.wrap or coroutine.wrap
   return reads(engine, count, named, function(name)
     local function body(generate)
       return function(self)
         local sum = 0
-        for value in coroutine.wrap(generate), self do
+        for value in wrap(generate), self do
           sum = sum + value
         end
         return sum
