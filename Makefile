@@ -128,6 +128,8 @@ deps-test: PACKAGES = lua-busted lua5.4
 deps-dev: PACKAGES = ca-certificates clang clang-format clang-tidy cppcheck libc6-dbg \
   libclang-rt-14-dev lua-check valgrind $(if $(shell which npm),,npm)
 
+deps-peers: PACKAGES = golang-go gnuplot-nox lua-cqueues $(if $(shell which npm),,nodejs npm)
+
 MISSING = $(filter-out $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' \
   $(PACKAGES) 2>/dev/null | sed -n 's/ installed$$//p'),$(PACKAGES))
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
@@ -136,10 +138,10 @@ APT_INSTALL = $(APT_GET) install -y --no-install-recommends $1 </dev/null
 install_packages = @echo '$(strip $(SUDO) apt-get) install $1'; \
   $(APT_INSTALL) || { $(APT_GET) update && $(APT_INSTALL); }
 
-.PHONY: deps deps-build deps-test deps-dev
+.PHONY: deps deps-build deps-test deps-dev deps-peers
 deps-test: deps-build
 deps-dev: deps-test
-deps-build deps-test deps-dev:
+deps-build deps-test deps-dev deps-peers:
 	$(if $(MISSING),$(call install_packages,$(MISSING)))
 
 STYLUA := $(BUILD)/node/node_modules/.bin/stylua
@@ -154,13 +156,20 @@ $(BUILD)/inputs: | $(if $(filter test faults bench check-gc,$(MAKECMDGOALS)),dep
 
 # ---- Run it
 
-.PHONY: demo bench bench-instructions check-instructions
+.PHONY: demo bench bench-peers bench-instructions check-instructions
 demo: deps-build $(BUILD)/allua
 	$(BUILD)/allua examples/report.lua
 
 BENCH := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 bench: deps-test $(BUILD)/allua $(BENCH)
-	$(BUILD)/allua bench/run.lua --build $(BUILD)
+	$(BUILD)/allua bench/run.lua --build $(BUILD) \
+	  $(if $(ONLY),--only '$(ONLY)') $(if $(PEERS),--peers '$(PEERS)') $(if $(ROUNDS),--rounds $(ROUNDS))
+
+# Whom allua is measured against, beside lua5.4 and luv: Debian's packages and npm's.
+PEERS_NPM := better-all@0.0.7 bun@1.4.5 deno@2.9.6 effect@4.1.0
+bench-peers: deps-peers
+	npm install --prefix $(BUILD)/peers --no-save --no-package-lock --no-audit --no-fund $(PEERS_NPM)
+	mkdir -p $(BUILD)/bench && GO111MODULE=off go build -o $(BUILD)/bench/go bench/go/main.go
 
 # Instructions a task: counted and stored in bench/instructions.txt, or compared with what is there.
 bench-instructions: deps-dev $(BUILD)/allua $(BENCH)

@@ -51,14 +51,24 @@ return function(settings)
   add("bare limit", nil, nil, limit, bench .. "/limit.lua", "bare")
 
   local lua = process.capture("lua5.4", "-v")
-  for _, peer in ipairs({ { "bare Lua", "coroutines", "luv" }, { "luv", "luv", "luv" }, { "cqueues", "cqueues", "cqueues" } }) do
+  for _, peer in ipairs({
+    { "bare Lua", "coroutines", "luv" },
+    { "luv", "luv", "luv" },
+    { "cqueues", "cqueues", "cqueues" },
+  }) do
     local name, script, module = table.unpack(peer)
     local there, why = process.capture("lua5.4", "-e", ("require('%s')"):format(module))
     if not there then
       skip(name, why)
     elseif wanted(name) then
       local start = name == "bare Lua" and { "lua5.4", "-e", "" } or { "lua5.4", "-l", module, "-e", "" }
-      add(name, name == "bare Lua" and "lua5.4: " .. lua:match("Lua [%d.]+"), start, "lua5.4", ("%s/%s.lua"):format(bench, script))
+      add(
+        name,
+        name == "bare Lua" and "lua5.4: " .. lua:match("Lua [%d.]+"),
+        start,
+        "lua5.4",
+        ("%s/%s.lua"):format(bench, script)
+      )
     end
   end
 

@@ -2,7 +2,8 @@
 
 local GO <const>, EFFECT <const> = "Go", "node + Effect"
 local NO_CANCEL <const> = { "limit", "bare Lua", "cqueues", "better-all", "promises" }
-local LISTS <const> = { "named limit", "luv", "cqueues", "Go", "node", "bun", "deno" } -- they have no lists of their own
+-- They have no lists of their own.
+local LISTS <const> = { "named limit", "luv", "cqueues", "Go", "node", "bun", "deno" }
 
 return {
   cost = {
