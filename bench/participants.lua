@@ -3,11 +3,11 @@
 local process = dofile((arg[0]:match("^(.*)/") or ".") .. "/process.lua")
 
 -- Gives { commands = name -> words before WORKLOAD SIZE FORM COLLECTOR, starts = { name, words }, versions,
--- skipped, collector = the mode of the collector that allua starts with }.
+-- skipped, failed = what failed in the run, collector = the mode of the collector that allua starts with }.
 return function(settings)
   local bench, build = settings.bench, settings.build
   local modules = build .. "/peers"
-  local found = { commands = {}, starts = {}, versions = {}, skipped = {} }
+  local found = { commands = {}, starts = {}, versions = {}, skipped = {}, failed = {} }
 
   local function wanted(name)
     if settings.peers == "" then

@@ -274,6 +274,9 @@ return function(run)
   if there.skipped[1] then
     text[3] = "Skipped: " .. table.concat(there.skipped, "; ") .. ".\n"
   end
+  if there.failed[1] then
+    text[#text + 1] = "Failed, or took too long: " .. table.concat(there.failed, ", ") .. ".\n"
+  end
   text[#text + 1] = NOTES:format(run.rounds, there.collector)
   text[#text + 1] = "![Time a task](results.svg)\n"
   local times, ratios = costs(run.rows.cost)

@@ -12,19 +12,30 @@ local function median(values)
   return #values % 2 == 1 and values[middle + 1] or (values[middle] + values[middle + 1]) / 2
 end
 
--- Measures a list of cells, { name = who, key = where the value goes, words = a command that prints a
--- number }, `count` times: key -> { middle = median, spread = half of what the rounds differ by, rounds }.
-function rounds.measure(cells, count)
-  local values = {}
+-- Measures a list of cells, { key = where the value goes, words = a command that prints a number, may_fail =
+-- true for a peer's }, `count` times: key -> { middle = median, spread = half of what the rounds differ by,
+-- rounds }. A peer that fails is left out, and its key added to the list `failed`.
+function rounds.measure(cells, count, failed)
+  local values, left_out = {}, {}
   for round = 1, count do
     for _, cell in ipairs(cells) do
       if terminal then
         io.stderr:write("\r\27[K", ("%s, round %d of %d"):format(cell.key, round, count))
       end
-      local text, why = process.capture("timeout", "120", table.unpack(cell.words))
-      values[cell.key] = values[cell.key] or { rounds = {} }
-      values[cell.key].rounds[round] = tonumber(text)
-        or error(("%s: %s"):format(table.concat(cell.words, " "), text or why), 0)
+      if not left_out[cell.key] then
+        local text, why = process.capture("timeout", cell.may_fail and "20" or "120", table.unpack(cell.words))
+        local value = tonumber(text)
+        if value then
+          values[cell.key] = values[cell.key] or { rounds = {} }
+          values[cell.key].rounds[round] = value
+        elseif cell.may_fail then
+          left_out[cell.key], values[cell.key] = true, nil
+          failed[#failed + 1] = cell.key
+          print(("skipped: %s: %s"):format(cell.key, (text or why):match("[^\n]+") or "it took too long"))
+        else
+          error(("%s: %s"):format(table.concat(cell.words, " "), text or why), 0)
+        end
+      end
     end
   end
   if terminal then

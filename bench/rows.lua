@@ -11,9 +11,9 @@ return {
     { "wide", "1000", "names", {} },
     { "wide", "100000", "names", { EFFECT } },
     { "chain", "10", "names", {} },
-    { "chain", "1000", "names", {} },
+    { "chain", "1000", "names", { EFFECT } }, -- whose memory a chain of this length fills
     { "chain", "100000", "names", { EFFECT } },
-    { "layers", "100x10", "names", {} },
+    { "layers", "100x10", "names", { EFFECT } },
     { "layers", "1000x100", "names", { EFFECT } },
     { "dashboard, leaves first", "1", "names", {} },
     { "dashboard, leaves last", "1", "names", {} },
