@@ -84,7 +84,7 @@ return function(settings)
   local tools = modules .. "/node_modules/.bin/"
   local runtimes = {
     { "node", { "node", "--expose-gc" }, { "node", "-e", "" } },
-    { "bun", { tools .. "bun" }, { tools .. "bun", "-e", "" } },
+    { "bun", { tools .. "bun" }, { tools .. "bun", "-e", "0" } },
     { "deno", { tools .. "deno", "run", "--allow-all", "--v8-flags=--expose-gc" }, { tools .. "deno", "eval", "" } },
   }
   for _, runtime in ipairs(runtimes) do
