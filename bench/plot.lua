@@ -8,6 +8,22 @@ local SHOWN <const> = {
   { "chain", "100000" },
 }
 
+-- allua in red; the limits grey, bare Lua green, better-all blue.
+local COLOURS <const> = {
+  allua = "#d62728",
+  ["named limit"] = "#7f7f7f",
+  ["bare limit"] = "#c7c7c7",
+  ["bare Lua"] = "#2ca02c",
+  Go = "#17becf",
+  ["bun + better-all"] = "#08306b",
+  ["deno + better-all"] = "#2171b5",
+  ["node + better-all"] = "#6baed6",
+  ["node + promises"] = "#9467bd",
+  ["node + Effect"] = "#e377c2",
+  luv = "#ff7f0e",
+  cqueues = "#8c564b",
+}
+
 local HEAD <const> = [[
 set terminal svg size 1100,520 background "white" font "sans-serif,12"
 set output "%s"
@@ -44,11 +60,7 @@ return function(run)
   lines[#lines + 1] = "EOD"
   local plots = {}
   for i, name in ipairs(names) do
-    plots[i] = ('$data using %d:xtic(1) title "%s"%s'):format(
-      i + 1,
-      name,
-      name == "allua" and ' lc rgb "#d62728"' or ""
-    )
+    plots[i] = ('$data using %d:xtic(1) title "%s" lc rgb "%s"'):format(i + 1, name, COLOURS[name])
   end
   lines[#lines + 1] = "plot " .. table.concat(plots, ", ")
   local script = os.tmpname()
