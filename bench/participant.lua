@@ -25,10 +25,8 @@ local function memory(engine, graph, spike)
   graph.look = resident_bytes
   assert(graph.verify(engine.run(graph)), "wrong result")
   if spike then
+    engine.sleep(2.5)
     collect()
-    engine.sleep(0.5)
-    collect()
-    engine.sleep(0.5)
     graph.looked = resident_bytes()
   end
   return (graph.looked - before) / (#graph.order - 1)

@@ -194,10 +194,21 @@ static void push_path (struct search *search) {
   luaL_pushresult (&text);
 }
 
+/* Siblings whose owner waits for all of them: as long as nobody waits for the reader, all that its
+   waiting blocks is the owner, which the target blocks as well. So the wait closes no cycle that was not
+   there before. */
+static bool cannot_close (const struct task *reader, const struct task *target) {
+  const struct group *group = reader->group;
+  return !reader->promise.waiters && target != reader && target->group == group
+         && group_needs_all (group) && group_is_waited (group);
+}
+
 int cycle_find (lua_State *L, struct task *reader, struct task *target) {
   allua *host = reader->group->host;
   struct search search = { .host = host, .L = L, .reader = reader, .target = target };
   bool met = false;
+  if (cannot_close (reader, target))
+    return 0;
   host->epoch++;
   if (target != reader) {
     if (target->state != TASK_WAITING)
