@@ -166,6 +166,15 @@ struct found {
   bool kept;   /* its keys and values are on the stack, in pairs */
 };
 
+/* Returns whether the name under the top is one of a list of this length. */
+static bool check_name (lua_State *L, lua_Unsigned length) {
+  if (lua_type (L, -2) == LUA_TSTRING)
+    return false;
+  if (!lua_isinteger (L, -2))
+    luaL_error (L, "task names are strings or integers (got %s)", luaL_typename (L, -2));
+  return (lua_Unsigned)lua_tointeger (L, -2) - 1u < length;
+}
+
 /* Check all tasks of the table at 1. */
 static void find_tasks (lua_State *L, allua *host, enum group_kind kind, struct found *found) {
   enum { MOST_KEPT = 4096, CHUNK = 32 }; /* of more the table is gone through a second time */
@@ -173,11 +182,7 @@ static void find_tasks (lua_State *L, allua *host, enum group_kind kind, struct 
   int base = lua_gettop (L);
   *found = (struct found){ .list = true, .kept = true };
   for (lua_pushnil (L); lua_next (L, 1); count++) {
-    if (lua_type (L, -2) == LUA_TSTRING)
-      found->list = false;
-    else if (!lua_isinteger (L, -2))
-      luaL_error (L, "task names are strings or integers (got %s)", luaL_typename (L, -2));
-    else if ((lua_Unsigned)lua_tointeger (L, -2) - 1u >= length)
+    if (!check_name (L, length))
       found->list = false;
     if (!lua_isfunction (L, -1) && check_other (L, host, lua_gettop (L) - 1, lua_gettop (L)))
       found->adopts = true;

@@ -15,7 +15,8 @@ static int compare_strings (const struct name *x, const struct name *y) {
 static bool is_before (const struct name *names, const struct place *a, const struct place *b) {
   if (a->prefix != b->prefix)
     return a->prefix < b->prefix;
-  return names[a->of].string && compare_strings (&names[a->of], &names[b->of]) < 0;
+  return names[a->of].string && names[b->of].string
+         && compare_strings (&names[a->of], &names[b->of]) < 0;
 }
 
 static uint64_t read_bytes (const char *string) {
