@@ -1,0 +1,459 @@
+#include "http_parser.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum state {
+  START,
+  START_LF, /* one empty line before a request is passed over */
+  METHOD_FIRST,
+  METHOD,
+  TARGET,
+  VERSION,
+  VERSION_LF,
+  FIELD,
+  NAME,
+  VALUE_FIRST,
+  VALUE,
+  VALUE_LF,
+  HEAD_LF,
+  COUNTED,
+  CHUNK_FIRST,
+  CHUNK_SIZE,
+  CHUNK_EXTENSION,
+  CHUNK_LF,
+  CHUNK_DATA,
+  CHUNK_DATA_CR,
+  CHUNK_DATA_LF,
+  TRAILER,
+  TRAILER_NAME,
+  TRAILER_VALUE,
+  TRAILER_LF,
+  LAST_LF,
+  DONE,
+  BROKEN
+};
+
+enum { CHUNK_LINE = 256 };
+
+void http_parser_init (struct http_parser *parser, const struct http_limits *limits) {
+  memset (parser, 0, sizeof *parser);
+  parser->limits = *limits;
+  parser->state = START;
+}
+
+void http_parser_free (struct http_parser *parser) {
+  free (parser->head);
+  free (parser->fields);
+  parser->head = NULL;
+  parser->fields = NULL;
+}
+
+void http_parser_reset (struct http_parser *parser) {
+  struct http_parser fresh;
+  http_parser_init (&fresh, &parser->limits);
+  fresh.head = parser->head;
+  fresh.head_size = parser->head_size;
+  fresh.fields = parser->fields;
+  fresh.field_size = parser->field_size;
+  *parser = fresh;
+}
+
+bool http_parser_has_begun (const struct http_parser *parser) {
+  return parser->state != START;
+}
+
+static bool is_token (unsigned char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
+         || (c && strchr ("!#$%&'*+-.^_`|~", c));
+}
+
+static bool is_text (unsigned char c) {
+  return c == '\t' || (c >= 0x20 && c != 0x7F);
+}
+
+static bool is_uri (unsigned char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
+         || (c && strchr ("-._~:/?[]@!$&'()*+,;=%", c));
+}
+
+static int hex (unsigned char c) {
+  if (c >= '0' && c <= '9')
+    return c - '0';
+  c |= 0x20;
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool refuse (struct http_parser *parser, int status, const char *reason) {
+  parser->state = BROKEN;
+  parser->status = status;
+  parser->reason = reason;
+  return false;
+}
+
+static bool keep (struct http_parser *parser, char c) {
+  if (parser->head_length == parser->head_size) {
+    size_t size = parser->head_size ? parser->head_size * 2 : 512;
+    char *head = realloc (parser->head, size);
+    if (!head)
+      return refuse (parser, 503, "not enough memory");
+    parser->head = head;
+    parser->head_size = size;
+  }
+  parser->head[parser->head_length++] = c;
+  return true;
+}
+
+static struct http_span span (const struct http_parser *parser) {
+  return (struct http_span){ (uint32_t)parser->mark,
+                             (uint32_t)(parser->head_length - parser->mark) };
+}
+
+static bool same (const struct http_parser *parser, struct http_span s, const char *text) {
+  return s.length == strlen (text) && strncasecmp (parser->head + s.at, text, s.length) == 0;
+}
+
+static bool end_target (struct http_parser *parser) {
+  const char *target;
+  uint32_t i, length;
+  parser->target = span (parser);
+  target = parser->head + parser->target.at;
+  length = parser->target.length;
+  if (same (parser, parser->method, "CONNECT"))
+    return refuse (parser, 501, "CONNECT is not supported");
+  for (i = 0; i < length; i++)
+    if (target[i] == '%'
+        && (i + 2 >= length || hex ((unsigned char)target[i + 1]) < 0
+            || hex ((unsigned char)target[i + 2]) < 0))
+      return refuse (parser, 400, "a percent sign without two hexadecimal digits");
+  if (length && target[0] == '/')
+    return true;
+  if (length == 1 && target[0] == '*' && parser->method.length == 7
+      && memcmp (parser->head + parser->method.at, "OPTIONS", 7) == 0)
+    return true;
+  if ((length > 7 && strncasecmp (target, "http://", 7) == 0 && target[7] != '/')
+      || (length > 8 && strncasecmp (target, "https://", 8) == 0 && target[8] != '/'))
+    return true;
+  return refuse (parser, 400, "not a target of a request");
+}
+
+static bool end_version (struct http_parser *parser) {
+  struct http_span version = span (parser);
+  const char *text = parser->head + version.at;
+  if (version.length != 8 || memcmp (text, "HTTP/", 5) != 0 || text[5] < '0' || text[5] > '9'
+      || text[6] != '.' || text[7] < '0' || text[7] > '9')
+    return refuse (parser, 400, "not a version of HTTP");
+  if (text[5] != '1' || text[7] > '1')
+    return refuse (parser, 505, "only HTTP/1.1 and HTTP/1.0 are spoken here");
+  parser->minor = text[7] - '0';
+  return true;
+}
+
+static bool read_length (struct http_parser *parser, struct http_span value) {
+  uint32_t i;
+  if (parser->has_length)
+    return refuse (parser, 400, "several Content-Lengths");
+  if (value.length == 0 || value.length > 18)
+    return refuse (parser, 400, "not a Content-Length");
+  for (i = 0; i < value.length; i++) {
+    char c = parser->head[value.at + i];
+    if (c < '0' || c > '9')
+      return refuse (parser, 400, "not a Content-Length");
+    parser->length = parser->length * 10 + (uint64_t)(c - '0');
+  }
+  parser->has_length = true;
+  return true;
+}
+
+static bool read_host (struct http_parser *parser, struct http_span value) {
+  uint32_t i;
+  if (parser->hosts++)
+    return refuse (parser, 400, "several Hosts");
+  for (i = 0; i < value.length; i++) {
+    unsigned char c = (unsigned char)parser->head[value.at + i];
+    if (!is_uri (c) || strchr ("/?@", c))
+      return refuse (parser, 400, "not a Host");
+  }
+  return true;
+}
+
+static bool read_connection (struct http_parser *parser, struct http_span value) {
+  const char *at = parser->head + value.at, *end = at + value.length;
+  while (at < end) {
+    const char *from;
+    while (at < end && (*at == ' ' || *at == '\t' || *at == ','))
+      at++;
+    from = at;
+    while (at < end && is_token ((unsigned char)*at))
+      at++;
+    if (at - from == 5 && strncasecmp (from, "close", 5) == 0)
+      parser->connection_close = 1;
+    if (at - from == 10 && strncasecmp (from, "keep-alive", 10) == 0)
+      parser->connection_keep = 1;
+    while (at < end && (*at == ' ' || *at == '\t'))
+      at++;
+    if (at < end && *at != ',')
+      return refuse (parser, 400, "not a Connection");
+  }
+  return true;
+}
+
+static bool end_field (struct http_parser *parser) {
+  struct http_field *field = &parser->fields[parser->field_count - 1];
+  struct http_span value = span (parser);
+  while (value.length && strchr (" \t", parser->head[value.at + value.length - 1]))
+    value.length--;
+  field->value = value;
+  if (same (parser, field->name, "content-length"))
+    return read_length (parser, value);
+  if (same (parser, field->name, "host"))
+    return read_host (parser, value);
+  if (same (parser, field->name, "connection"))
+    return read_connection (parser, value);
+  if (same (parser, field->name, "transfer-encoding")) {
+    if (parser->chunked)
+      return refuse (parser, 400, "several Transfer-Encodings");
+    if (!same (parser, value, "chunked"))
+      return refuse (parser, 501, "a transfer coding other than chunked");
+    parser->chunked = true;
+  } else if (same (parser, field->name, "expect")) {
+    if (!same (parser, value, "100-continue"))
+      return refuse (parser, 417, "an expectation other than 100-continue");
+    parser->expects_continue = true;
+  }
+  return true;
+}
+
+static bool begin_field (struct http_parser *parser) {
+  if (parser->field_count == parser->limits.fields)
+    return refuse (parser, 431, "too many header fields");
+  if (parser->field_count == parser->field_size) {
+    size_t size = parser->field_size ? parser->field_size * 2 : 16;
+    struct http_field *fields = realloc (parser->fields, size * sizeof *fields);
+    if (!fields)
+      return refuse (parser, 503, "not enough memory");
+    parser->fields = fields;
+    parser->field_size = size;
+  }
+  parser->field_count++;
+  parser->mark = parser->head_length;
+  return true;
+}
+
+static bool end_head (struct http_parser *parser) {
+  if (parser->minor == 1 && !parser->hosts)
+    return refuse (parser, 400, "no Host");
+  if (parser->chunked && parser->has_length)
+    return refuse (parser, 400, "both Content-Length and Transfer-Encoding");
+  if (parser->chunked && parser->minor == 0)
+    return refuse (parser, 400, "HTTP/1.0 has no chunked bodies");
+  if (parser->minor == 0)
+    parser->expects_continue = false;
+  parser->keep_alive = !parser->connection_close && (parser->minor == 1 || parser->connection_keep);
+  parser->left = parser->length;
+  parser->consumed = 0;
+  parser->state = parser->chunked ? CHUNK_FIRST : parser->left ? COUNTED : DONE;
+  return true;
+}
+
+/* One byte of the head. False: refused. */
+static bool head_byte (struct http_parser *parser, unsigned char c) {
+  if (parser->state > START_LF && ++parser->consumed > parser->limits.head
+      && parser->state != TARGET)
+    return refuse (parser, 431, "the head is too long");
+  switch (parser->state) {
+  case START:
+    if (c == '\r') {
+      parser->state = START_LF;
+      return true;
+    }
+    break;
+  case START_LF:
+    parser->state = METHOD_FIRST;
+    return c == '\n' || refuse (parser, 400, "a carriage return without a line feed");
+  case METHOD:
+    if (c == ' ') {
+      parser->method = span (parser);
+      parser->mark = parser->head_length;
+      parser->state = TARGET;
+      return true;
+    }
+    if (!is_token (c) || parser->head_length >= 32)
+      return refuse (parser, 400, "not a method");
+    return keep (parser, (char)c);
+  case TARGET:
+    if (c == ' ') {
+      if (!end_target (parser))
+        return false;
+      parser->mark = parser->head_length;
+      parser->state = VERSION;
+      return true;
+    }
+    if (parser->head_length - parser->mark >= parser->limits.uri)
+      return refuse (parser, 414, "the target is too long");
+    if (!is_uri (c))
+      return refuse (parser, 400, "a byte that no target may hold");
+    return keep (parser, (char)c);
+  case VERSION:
+    if (c == '\r') {
+      parser->state = VERSION_LF;
+      return end_version (parser);
+    }
+    if (parser->head_length - parser->mark >= 8)
+      return refuse (parser, 400, "not a version of HTTP");
+    return keep (parser, (char)c);
+  case VERSION_LF:
+  case VALUE_LF:
+    parser->state = FIELD;
+    return c == '\n' || refuse (parser, 400, "a carriage return without a line feed");
+  case FIELD:
+    if (c == '\r') {
+      parser->state = HEAD_LF;
+      return true;
+    }
+    if (c == ' ' || c == '\t')
+      return refuse (parser, 400, "a header field over several lines");
+    if (!is_token (c))
+      return refuse (parser, 400, "not a name of a header field");
+    if (!begin_field (parser))
+      return false;
+    parser->state = NAME;
+    return keep (parser, (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c));
+  case NAME:
+    if (c == ':') {
+      parser->fields[parser->field_count - 1].name = span (parser);
+      parser->state = VALUE_FIRST;
+      return true;
+    }
+    if (!is_token (c))
+      return refuse (parser, 400, "not a name of a header field");
+    return keep (parser, (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c));
+  case VALUE_FIRST:
+    if (c == ' ' || c == '\t')
+      return true;
+    parser->mark = parser->head_length;
+    parser->state = VALUE;
+    /* fall through */
+  case VALUE:
+    if (c == '\r') {
+      parser->state = VALUE_LF;
+      return end_field (parser);
+    }
+    if (!is_text (c))
+      return refuse (parser, 400, "a byte that no header field may hold");
+    return keep (parser, (char)c);
+  case HEAD_LF:
+    if (c != '\n')
+      return refuse (parser, 400, "a carriage return without a line feed");
+    return end_head (parser);
+  default:
+    break;
+  }
+  /* START, METHOD_FIRST */
+  parser->consumed = 1;
+  parser->state = METHOD;
+  if (!is_token (c))
+    return refuse (parser, 400, "not a method");
+  parser->mark = 0;
+  return keep (parser, (char)c);
+}
+
+/* One byte between the chunks' data. False: refused. */
+static bool chunk_byte (struct http_parser *parser, unsigned char c) {
+  size_t limit = parser->state >= TRAILER ? parser->limits.head : CHUNK_LINE;
+  if (++parser->consumed > limit)
+    return refuse (parser, 400, "a line of a chunk, or a trailer, that is too long");
+  switch (parser->state) {
+  case CHUNK_FIRST:
+    parser->left = 0;
+    parser->state = CHUNK_SIZE;
+    if (hex (c) < 0)
+      return refuse (parser, 400, "not a size of a chunk");
+    /* fall through */
+  case CHUNK_SIZE:
+    if (hex (c) >= 0) {
+      parser->left = parser->left * 16 + (uint64_t)hex (c);
+      return parser->consumed <= 15 || refuse (parser, 400, "not a size of a chunk");
+    }
+    if (c != ';' && c != '\r')
+      return refuse (parser, 400, "not a size of a chunk");
+    parser->state = c == ';' ? CHUNK_EXTENSION : CHUNK_LF;
+    return true;
+  case CHUNK_EXTENSION:
+    if (c == '\r')
+      parser->state = CHUNK_LF;
+    return c == '\r' || is_text (c) || refuse (parser, 400, "not an extension of a chunk");
+  case CHUNK_LF:
+    parser->state = parser->left ? CHUNK_DATA : TRAILER;
+    parser->consumed = 0;
+    break;
+  case CHUNK_DATA_CR:
+    parser->state = CHUNK_DATA_LF;
+    return c == '\r' || refuse (parser, 400, "a chunk that is longer than its size");
+  case CHUNK_DATA_LF:
+    parser->state = CHUNK_FIRST;
+    parser->consumed = 0;
+    break;
+  case TRAILER:
+    if (c == '\r') {
+      parser->state = LAST_LF;
+      return true;
+    }
+    parser->state = TRAILER_NAME;
+    return is_token (c) || refuse (parser, 400, "not a name of a header field");
+  case TRAILER_NAME:
+    if (c == ':')
+      parser->state = TRAILER_VALUE;
+    return c == ':' || is_token (c) || refuse (parser, 400, "not a name of a header field");
+  case TRAILER_VALUE:
+    if (c == '\r')
+      parser->state = TRAILER_LF;
+    return c == '\r' || is_text (c) || refuse (parser, 400, "a byte that no header field may hold");
+  case TRAILER_LF:
+    parser->state = TRAILER;
+    break;
+  default: /* LAST_LF */
+    parser->state = DONE;
+    break;
+  }
+  return c == '\n' || refuse (parser, 400, "a carriage return without a line feed");
+}
+
+size_t http_parser_run (struct http_parser *parser, const char *data, size_t length,
+                        enum http_event *event) {
+  size_t i = 0;
+  while (true) {
+    if (parser->state == BROKEN) {
+      *event = HTTP_REFUSED;
+      return i;
+    }
+    if (parser->state == DONE) {
+      *event = HTTP_END;
+      return i;
+    }
+    if (i == length) {
+      *event = HTTP_MORE;
+      return i;
+    }
+    if (parser->state == COUNTED || parser->state == CHUNK_DATA) {
+      size_t rest = length - i;
+      parser->body = data + i;
+      parser->body_length = rest < parser->left ? rest : (size_t)parser->left;
+      parser->left -= parser->body_length;
+      parser->total += parser->body_length;
+      if (!parser->left)
+        parser->state = parser->state == COUNTED ? DONE : CHUNK_DATA_CR;
+      *event = HTTP_BODY;
+      return i + parser->body_length;
+    }
+    if (parser->state <= HEAD_LF) {
+      if (head_byte (parser, (unsigned char)data[i++]) && parser->state > HEAD_LF) {
+        *event = HTTP_HEAD;
+        return i;
+      }
+    } else {
+      chunk_byte (parser, (unsigned char)data[i++]);
+    }
+  }
+}
