@@ -12,6 +12,7 @@
 #include "loop.h"
 #include "promise_object.h"
 #include "self.h"
+#include "serve.h"
 #include "signal.h"
 
 /* sleep (seconds) */
@@ -288,6 +289,7 @@ static int make (lua_State *L) {
   luaL_newlibtable (L, core);
   lua_pushvalue (L, lua_upvalueindex (1));
   luaL_setfuncs (L, core, 1);
+  serve_open (L);
   lua_pushvalue (L, -1);
   lua_setfield (L, -3, "allua.core");
   lua_createtable (L, 0, 32);

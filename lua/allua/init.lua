@@ -4,13 +4,17 @@ local lazy = {
   promisify = true,
   waterfall = true,
   require = true,
+  serve = true,
+  http_error = "serve",
 }
 
 return function(allua, core)
   setmetatable(allua, {
     __index = function(self, name)
       if lazy[name] then
-        local value = core.load("allua." .. name)
+        local from = lazy[name]
+        local value = core.load("allua." .. (from == true and name or from))
+        value = from == true and value or value[name]
         rawset(self, name, value)
         return value
       end
