@@ -22,7 +22,7 @@ SONAME := liballua.so.$(firstword $(subst ., ,$(VERSION)))
 ROOMS := $(filter-out main prompt module,$(SOURCES:host/%.c=%)) builtin
 objects = $(patsubst %,$(BUILD)/$1/%.o,$(ROOMS) $2)
 
-C_FILES := $(wildcard $(addsuffix /*.[ch],host spec/embed examples/embed bench))
+C_FILES := $(wildcard $(addsuffix /*.[ch],host spec/embed spec/fuzz examples/embed bench))
 LUA_DIRS := lua spec examples bench
 
 # ---- Flags
@@ -245,6 +245,18 @@ check-valgrind: export VALGRIND_OPTS = -q --leak-check=full --errors-for-leak-ki
 # Not what a second Ctrl-C ends on the spot, memory and all: valgrind may also deliver that twice.
 check-valgrind: deps-dev
 	ALLUA_SPEC_SCALE=100 $(MAKE) test RUN=valgrind SPEC_FLAGS=--filter-out=Ctrl
+
+# FUZZ_TIME in seconds; the inputs that were worth keeping stay in $(BUILD)/fuzz.
+FUZZ_TIME ?= 20
+.PHONY: fuzz
+fuzz: $(BUILD)/fuzz/http_parser
+	@mkdir -p $(BUILD)/fuzz/inputs
+	cd $(BUILD)/fuzz && ./http_parser -max_total_time=$(FUZZ_TIME) -max_len=700 -verbosity=0 inputs \
+	  $(abspath spec/fuzz/inputs)
+
+$(BUILD)/fuzz/http_parser: spec/fuzz/http_parser.c host/http_parser.c host/http_parser.h | deps-dev
+	$(call say,CLANG) clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=all -iquote host -o $@ $(filter %.c,$^)
 
 check-faults:
 	$(MAKE) faults

@@ -8,7 +8,6 @@ enum { BODY_BOUND = 262144, IN_BOUND = 65536, LINGER = 2000 };
 
 struct write {
   uv_write_t request;
-  size_t length;
   char data[];
 };
 
@@ -130,7 +129,6 @@ static void linger (struct connection *connection) {
 }
 
 static void on_written (uv_write_t *request, int status) {
-  struct write *write = (struct write *)request;
   struct connection *connection = request->data;
   connection->written = now (connection);
   if (status < 0)
@@ -138,7 +136,7 @@ static void on_written (uv_write_t *request, int status) {
   else if (uv_stream_get_write_queue_size ((uv_stream_t *)&connection->tcp) <= CONNECTION_LOW)
     wake (&connection->writer);
   connection_release (connection);
-  free (write);
+  free (request);
 }
 
 bool connection_write (struct connection *connection, const char *data, size_t length) {
@@ -169,7 +167,6 @@ bool connection_write (struct connection *connection, const char *data, size_t l
     return false;
   }
   memcpy (write->data, data, length);
-  write->length = length;
   write->request.data = connection;
   connection->references++;
   buffer = uv_buf_init (write->data, (unsigned)length);
@@ -256,7 +253,6 @@ static void begin_request (struct connection *connection) {
   connection->deadline = 0;
   connection->body_began = now (connection);
   server->active++;
-  connection->has_request = true;
   tell (connection);
 }
 

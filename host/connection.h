@@ -42,7 +42,7 @@ struct connection {
   uint64_t deadline;                     /* milliseconds of the loop's clock; 0: none */
   uint64_t body_began, written, pending; /* pending: bytes not written at the last look */
   unsigned references;
-  bool queued, has_request, has_gone; /* events */
+  bool queued, has_gone; /* an event: a request, or that its client has left */
   bool active, received, started, gone, reading, lingering, closed;
 };
 

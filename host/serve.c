@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "connection.h"
+#include "error.h"
 
 #define SERVER "allua.listener"
 #define REQUEST "allua.request"
@@ -120,7 +121,7 @@ static int listener_next (lua_State *L) {
   struct connection *connection = server->events;
   const struct http_parser *parser;
   struct request *request;
-  bool has_gone, has_request;
+  bool has_gone;
   size_t i;
   if (!connection)
     return 0;
@@ -130,7 +131,6 @@ static int listener_next (lua_State *L) {
   request->connection = NULL;
   luaL_setmetatable (L, REQUEST);
   has_gone = connection->has_gone;
-  has_request = connection->has_request;
   lua_pushinteger (L, (lua_Integer)connection->id);
   if (!has_gone) {
     lua_insert (L, -2);
@@ -154,9 +154,8 @@ static int listener_next (lua_State *L) {
   server->events = connection->next_event;
   if (!server->events)
     server->events_end = &server->events;
-  connection->queued = connection->has_gone = connection->has_request = false;
+  connection->queued = connection->has_gone = false;
   connection_release (connection);
-  (void)has_request;
   return has_gone ? 1 : 9;
 }
 
@@ -169,10 +168,15 @@ static struct connection *check_request (lua_State *L) {
   return connection;
 }
 
+static int raise_left (lua_State *L) {
+  error_push (L, allua_of (L), "ClientLeftError", "the request is over, or its client has left");
+  return lua_error (L);
+}
+
 static struct connection *need_request (lua_State *L) {
   struct connection *connection = check_request (L);
   if (!connection)
-    luaL_error (L, "the request is over, or its client has left");
+    raise_left (L);
   return connection;
 }
 
@@ -187,7 +191,7 @@ static int request_wait (lua_State *L) {
   if (connection->parser.expects_continue && !connection->started && !connection->parser.total) {
     connection->parser.expects_continue = false;
     if (!connection_write (connection, go_on, sizeof go_on - 1))
-      return luaL_error (L, "the client has left");
+      return raise_left (L);
     connection->started = false;
   }
   connection_read_on (connection);
@@ -211,7 +215,7 @@ static int request_write (lua_State *L) {
   size_t length;
   const char *data = luaL_checklstring (L, 2, &length);
   if (length && !connection_write (connection, data, length))
-    return luaL_error (L, "the client has left");
+    return raise_left (L);
   lua_pushboolean (L, uv_stream_get_write_queue_size ((uv_stream_t *)&connection->tcp)
                           > CONNECTION_HIGH);
   return 1;

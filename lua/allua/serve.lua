@@ -95,7 +95,7 @@ local function handle(event, find, middleware)
   local ok, err = pcall(function()
     event:reply(run(1))
   end)
-  if ok or allua.is_error(err, "CancelledError") then
+  if ok or allua.is_error(err, "CancelledError") or allua.is_error(err, "ClientLeftError") then
     if not ok then
       event.request:drop()
     end
