@@ -174,8 +174,31 @@ describe("the example", function()
     })
   end)
 
+  it("events sends each client its events, and forgets it when it leaves", function()
+    local result = host.run({
+      "-e",
+      [[
+        local uv = require("luv")
+        local say, url = print, allua.promise()
+        arg = {}
+        print = function(text) url:resolve(text) end
+        dofile("examples/events.lua")
+        local port = url:await():match(":(%d+)/")
+        local tcp, got = uv.new_tcp(), allua.promise()
+        tcp:connect("127.0.0.1", tonumber(port), function()
+          tcp:write("GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+          tcp:read_start(function(_, data) got:resolve(data) end)
+        end)
+        say((got:await():match("data: [^\n]*")))
+        tcp:close()
+        os.exit(0)
+      ]],
+    })
+    prints(result, { 'data: {"n":1,"clients":1}' })
+  end)
+
   it("is one of these: none goes untested", function()
-    local tested = "cache_or_fetch cancel dashboard embed generators hello report settled stock"
+    local tested = "cache_or_fetch cancel dashboard embed events generators hello report settled stock"
     local found = {}
     local entries = uv.fs_scandir("examples")
     local name = uv.fs_scandir_next(entries)
