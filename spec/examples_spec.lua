@@ -194,7 +194,7 @@ describe("the example", function()
         os.exit(0)
       ]],
     })
-    prints(result, { 'data: {"n":1,"clients":1}' })
+    prints(result, { { 'data: {.*"clients":1.*}' } }) -- cjson's order is any
   end)
 
   it("is one of these: none goes untested", function()
