@@ -29,7 +29,7 @@ LUA_DIRS := lua spec examples bench
 
 FLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(CFLAGS)
 # Debian's headers need not pass our warnings.
-DEBIAN_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags lua5.4 libuv))
+DEBIAN_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags lua5.4 libcurl libuv))
 COMPILE = $(CC) $(FLAGS) -fvisibility=hidden -iquote host $(DEBIAN_CFLAGS)
 LINK = $(CC) $(FLAGS) $(LDFLAGS)
 DEPENDENCIES = -MMD -MP -MF $@.d -MT $@
@@ -122,9 +122,9 @@ uninstall:
 
 # ---- What it needs: Debian's packages, and StyLua from npm for lint and format
 
-deps-build: PACKAGES = build-essential git libedit-dev liblua5.4-dev libuv1-dev \
+deps-build: PACKAGES = build-essential git libcurl4-openssl-dev libedit-dev liblua5.4-dev libuv1-dev \
   lua-cjson lua-cjson-dev lua-luv lua-luv-dev pkg-config
-deps-test: PACKAGES = lua-busted lua5.4
+deps-test: PACKAGES = libcurl4 lua-busted lua5.4 nginx-light openssl
 deps-dev: PACKAGES = ca-certificates clang clang-format clang-tidy cppcheck libc6-dbg \
   libclang-rt-14-dev lua-check valgrind $(if $(shell which npm),,npm)
 

@@ -10,6 +10,7 @@
 #include "cycle.h"
 #include "deadlock.h"
 #include "error.h"
+#include "fetch_multi.h"
 #include "lib.h"
 #include "loop.h"
 #include "luvs.h"
@@ -87,6 +88,7 @@ static int close_box (lua_State *L) {
   if (host->turns || host->runs) {
     /* From inside a task, so the process is about to exit: the host is left as it is, but the loop
        must not call it any more. */
+    fetch_multi_close (host);
     loop_close (host, NULL);
     *box = NULL;
   } else {
@@ -511,6 +513,7 @@ void allua_close (allua *host) {
   protect (host, report_unhandled_promises);
   protect (host, close_promises);
   luvs_close_all (host);
+  fetch_multi_close (host);
   host->tearing = true;
   if (!host->own_loop) {
     tear_down (host);

@@ -9,6 +9,8 @@
 #include "coroutine.h"
 #include "deadlock.h"
 #include "error.h"
+#include "fetch.h"
+#include "json.h"
 #include "loop.h"
 #include "promise_object.h"
 #include "self.h"
@@ -290,6 +292,8 @@ static int make (lua_State *L) {
   lua_pushvalue (L, lua_upvalueindex (1));
   luaL_setfuncs (L, core, 1);
   serve_open (L);
+  fetch_open (L);
+  json_open (L);
   lua_pushvalue (L, -1);
   lua_setfield (L, -3, "allua.core");
   lua_createtable (L, 0, 32);

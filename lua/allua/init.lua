@@ -6,9 +6,11 @@ local lazy = {
   require = true,
   serve = true,
   http_error = "serve",
+  fetch = true,
 }
 
 return function(allua, core)
+  allua.null = core.null
   setmetatable(allua, {
     __index = function(self, name)
       if lazy[name] then

@@ -1,0 +1,66 @@
+/* One HTTP exchange: what is sent, what has come of the reply, and the task that waits for more of it. */
+#ifndef FETCH_TRANSFER_H
+#define FETCH_TRANSFER_H
+
+#include "fetch_multi.h"
+
+/* What a task waits for. */
+enum transfer_want {
+  WANT_NOTHING,
+  WANT_HEAD,  /* the reply's head */
+  WANT_CHUNK, /* some bytes of its body, or the end */
+  WANT_END
+};
+
+struct buffer {
+  char *bytes;
+  size_t length, size;
+};
+
+/* A userdata of Lua's: dropped when that is collected, if not before. */
+struct transfer {
+  struct fetch_multi *multi;
+  struct transfer *next, **place; /* among those under way */
+  struct mem mem;
+  CURL *easy; /* NULL: it has ended */
+  struct curl_slist *headers;
+  curl_mime *form;
+  struct buffer head, body;
+  size_t type, type_length; /* of the content, in the head */
+  int status;
+  bool head_done;
+  bool streaming; /* the body waits in bounds until it is taken */
+  bool paused;
+  bool too_large, dropped;
+  uint64_t received, limit; /* of the body, bytes */
+  CURLcode result;
+  enum transfer_want want;
+  allua_promise *promise; /* of the task that wants it, until it is settled */
+  char problem[CURL_ERROR_SIZE];
+};
+
+/* Set what any transfer needs, and hand it to libcurl. False: no memory, or libcurl refused. */
+bool fetch_transfer_prepare (struct transfer *transfer, struct fetch_multi *multi);
+bool fetch_transfer_start (struct transfer *transfer);
+
+/* Stop it, if it has not ended; whoever waits is told. Outside of libcurl's callbacks. */
+void fetch_transfer_drop (struct transfer *transfer);
+
+/* Drop it and give its memory back. */
+void fetch_transfer_free (struct transfer *transfer);
+
+/* libcurl is done with it. */
+void fetch_transfer_ended (struct transfer *transfer, CURLcode result);
+
+/* Take what has come of the body: it is the caller's until more is taken. */
+void fetch_transfer_resume (struct transfer *transfer);
+
+/* Collect the rest of the body, up to `limit` bytes of it all. */
+void fetch_transfer_collect (struct transfer *transfer, uint64_t limit);
+
+bool fetch_transfer_has (const struct transfer *transfer, enum transfer_want want);
+
+/* Why it failed: a word for programs, or NULL when it did not; and words for people. */
+const char *fetch_transfer_problem (const struct transfer *transfer, const char **words);
+
+#endif

@@ -1,0 +1,490 @@
+#include "json.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#define LIST "allua.list"
+#define MAX_DEPTH 500
+
+/* ── reading ── */
+
+struct reader {
+  lua_State *L;
+  const char *start, *at, *end; /* a Lua string, so *end is a NUL */
+  int depth, list;              /* where on the stack the metatable of lists is */
+};
+
+static void read_value (struct reader *reader);
+
+static int fail (const struct reader *reader, const char *expected) {
+  lua_State *L = reader->L;
+  size_t byte = (size_t)(reader->at - reader->start) + 1;
+  const char *found = "the end";
+  if (reader->at < reader->end)
+    found = (unsigned char)*reader->at < ' ' ? "a control character"
+                                             : lua_pushfstring (L, "'%c'", *reader->at);
+  /* No place: it is the text that is wrong. */
+  lua_pushfstring (L, "invalid JSON at byte %I: expected %s, found %s", (LUAI_UACINT)byte, expected,
+                   found);
+  return lua_error (L);
+}
+
+static void skip_space (struct reader *reader) {
+  while (*reader->at == ' ' || *reader->at == '\t' || *reader->at == '\n' || *reader->at == '\r')
+    reader->at++;
+}
+
+static unsigned read_hex (struct reader *reader) {
+  unsigned value = 0;
+  int i;
+  for (i = 0; i < 4; i++, reader->at++) {
+    unsigned char c = (unsigned char)*reader->at;
+    value *= 16;
+    if (c >= '0' && c <= '9')
+      value += c - '0';
+    else if (c >= 'a' && c <= 'f')
+      value += c - 'a' + 10U;
+    else if (c >= 'A' && c <= 'F')
+      value += c - 'A' + 10U;
+    else
+      fail (reader, "a hexadecimal digit");
+  }
+  return value;
+}
+
+static void add_utf8 (luaL_Buffer *buffer, unsigned code) {
+  if (code < 0x80) {
+    luaL_addchar (buffer, (char)code);
+    return;
+  }
+  if (code < 0x800) {
+    luaL_addchar (buffer, (char)(0xC0 | code >> 6));
+  } else {
+    if (code < 0x10000) {
+      luaL_addchar (buffer, (char)(0xE0 | code >> 12));
+    } else {
+      luaL_addchar (buffer, (char)(0xF0 | code >> 18));
+      luaL_addchar (buffer, (char)(0x80 | (code >> 12 & 0x3F)));
+    }
+    luaL_addchar (buffer, (char)(0x80 | (code >> 6 & 0x3F)));
+  }
+  luaL_addchar (buffer, (char)(0x80 | (code & 0x3F)));
+}
+
+/* After \u. Half of a pair alone is no character: U+FFFD takes its place. */
+static void read_unicode (struct reader *reader, luaL_Buffer *buffer) {
+  unsigned code = read_hex (reader);
+  if (code >= 0xD800 && code < 0xDC00 && reader->at[0] == '\\' && reader->at[1] == 'u') {
+    const char *before = reader->at;
+    unsigned low;
+    reader->at += 2;
+    low = read_hex (reader);
+    if (low >= 0xDC00 && low < 0xE000)
+      code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+    else
+      reader->at = before;
+  }
+  add_utf8 (buffer, code >= 0xD800 && code < 0xE000 ? 0xFFFD : code);
+}
+
+static void read_escape (struct reader *reader, luaL_Buffer *buffer) {
+  static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
+  const char *found;
+  if (*reader->at == 'u') {
+    reader->at++;
+    read_unicode (reader, buffer);
+    return;
+  }
+  found = *reader->at ? strchr (letters, *reader->at) : NULL;
+  if (!found) {
+    fail (reader, "an escape sequence");
+    return;
+  }
+  luaL_addchar (buffer, meanings[found - letters]);
+  reader->at++;
+}
+
+static const char *skip_plain (const char *at) {
+  while ((unsigned char)*at >= ' ' && *at != '"' && *at != '\\')
+    at++;
+  return at;
+}
+
+static void read_string (struct reader *reader) {
+  const char *plain = ++reader->at;
+  luaL_Buffer buffer;
+  reader->at = skip_plain (plain);
+  if (*reader->at == '"') {
+    lua_pushlstring (reader->L, plain, (size_t)(reader->at++ - plain));
+    return;
+  }
+  luaL_buffinit (reader->L, &buffer);
+  for (;;) {
+    luaL_addlstring (&buffer, plain, (size_t)(reader->at - plain));
+    if (*reader->at == '"')
+      break;
+    if (*reader->at != '\\')
+      fail (reader, "the end of the string");
+    reader->at++;
+    read_escape (reader, &buffer);
+    plain = reader->at;
+    reader->at = skip_plain (plain);
+  }
+  reader->at++;
+  luaL_pushresult (&buffer);
+}
+
+static bool is_digit (char c) {
+  return c >= '0' && c <= '9';
+}
+
+static void read_digits (struct reader *reader) {
+  if (!is_digit (*reader->at))
+    fail (reader, "a digit");
+  while (is_digit (*reader->at))
+    reader->at++;
+}
+
+static void read_number (struct reader *reader) {
+  lua_State *L = reader->L;
+  const char *begin = reader->at;
+  char few[48];
+  size_t length;
+  if (*reader->at == '-')
+    reader->at++;
+  if (*reader->at == '0')
+    reader->at++;
+  else
+    read_digits (reader);
+  if (*reader->at == '.') {
+    reader->at++;
+    read_digits (reader);
+  }
+  if (*reader->at == 'e' || *reader->at == 'E') {
+    reader->at++;
+    if (*reader->at == '+' || *reader->at == '-')
+      reader->at++;
+    read_digits (reader);
+  }
+  length = (size_t)(reader->at - begin);
+  if (length < sizeof few) {
+    memcpy (few, begin, length);
+    few[length] = '\0';
+    lua_stringtonumber (L, few);
+  } else {
+    lua_pushlstring (L, begin, length);
+    if (!lua_stringtonumber (L, lua_tostring (L, -1)))
+      lua_pushnumber (L, strtod (begin, NULL)); /* longer than Lua reads */
+    lua_remove (L, -2);
+  }
+}
+
+static void read_word (struct reader *reader, const char *word) {
+  size_t length = strlen (word);
+  if (strncmp (reader->at, word, length) != 0)
+    fail (reader, "a value");
+  reader->at += length;
+}
+
+static void enter (struct reader *reader) {
+  reader->at++;
+  if (++reader->depth > MAX_DEPTH)
+    fail (reader, "fewer than 500 levels");
+  luaL_checkstack (reader->L, 8, NULL);
+  lua_newtable (reader->L);
+  skip_space (reader);
+}
+
+/* After an item: whether there is another. */
+static bool goes_on (struct reader *reader, char end, const char *expected) {
+  skip_space (reader);
+  if (*reader->at == ',') {
+    reader->at++;
+    skip_space (reader);
+    return true;
+  }
+  if (*reader->at != end)
+    fail (reader, expected);
+  return false;
+}
+
+static void read_list (struct reader *reader) {
+  lua_Integer i = 0;
+  enter (reader);
+  if (*reader->at != ']')
+    do {
+      read_value (reader);
+      lua_rawseti (reader->L, -2, ++i);
+    } while (goes_on (reader, ']', "',' or ']'"));
+  reader->at++;
+  reader->depth--;
+  lua_pushvalue (reader->L, reader->list);
+  lua_setmetatable (reader->L, -2);
+}
+
+static void read_object (struct reader *reader) {
+  enter (reader);
+  if (*reader->at != '}')
+    do {
+      if (*reader->at != '"')
+        fail (reader, "a name in quotes");
+      read_string (reader);
+      skip_space (reader);
+      if (*reader->at != ':')
+        fail (reader, "':'");
+      reader->at++;
+      skip_space (reader);
+      read_value (reader);
+      lua_rawset (reader->L, -3);
+    } while (goes_on (reader, '}', "',' or '}'"));
+  reader->at++;
+  reader->depth--;
+}
+
+/* Space before it has been skipped. */
+static void read_value (struct reader *reader) {
+  switch (*reader->at) {
+  case '{':
+    read_object (reader);
+    break;
+  case '[':
+    read_list (reader);
+    break;
+  case '"':
+    read_string (reader);
+    break;
+  case 't':
+    read_word (reader, "true");
+    lua_pushboolean (reader->L, 1);
+    break;
+  case 'f':
+    read_word (reader, "false");
+    lua_pushboolean (reader->L, 0);
+    break;
+  case 'n':
+    read_word (reader, "null");
+    lua_pushlightuserdata (reader->L, NULL);
+    break;
+  default:
+    if (*reader->at != '-' && !is_digit (*reader->at))
+      fail (reader, "a value");
+    read_number (reader);
+  }
+}
+
+static int json_decode (lua_State *L) {
+  struct reader reader = { .L = L, .list = 2 };
+  size_t length;
+  reader.start = reader.at = luaL_checklstring (L, 1, &length);
+  reader.end = reader.start + length;
+  lua_settop (L, 1);
+  luaL_getmetatable (L, LIST);
+  if (length >= 3 && memcmp (reader.at, "\xEF\xBB\xBF", 3) == 0)
+    reader.at += 3; /* a byte order mark, which some servers send */
+  skip_space (&reader);
+  read_value (&reader);
+  skip_space (&reader);
+  if (reader.at != reader.end)
+    return fail (&reader, "the end");
+  return 1;
+}
+
+/* ── writing ── */
+
+/* Where on the stack things are. */
+enum { VALUE = 1, TEXT, LISTS };
+
+struct writer {
+  lua_State *L;
+  char *bytes; /* the userdata at TEXT */
+  size_t length, size;
+  int depth;
+};
+
+static void write_value (struct writer *writer);
+
+static void write_bytes (struct writer *writer, const char *bytes, size_t length) {
+  if (writer->size - writer->length < length) {
+    size_t size = writer->size;
+    char *grown;
+    while (size - writer->length < length)
+      size *= 2;
+    grown = lua_newuserdatauv (writer->L, size, 0);
+    memcpy (grown, writer->bytes, writer->length);
+    lua_replace (writer->L, TEXT);
+    writer->bytes = grown;
+    writer->size = size;
+  }
+  memcpy (writer->bytes + writer->length, bytes, length);
+  writer->length += length;
+}
+
+static void write_text (struct writer *writer, const char *text) {
+  write_bytes (writer, text, strlen (text));
+}
+
+/* The string on top. */
+static void write_string (struct writer *writer) {
+  size_t length, i, plain = 0;
+  const char *text = lua_tolstring (writer->L, -1, &length);
+  write_bytes (writer, "\"", 1);
+  for (i = 0; i < length; i++) {
+    unsigned char c = (unsigned char)text[i];
+    char escape[8];
+    if (c >= ' ' && c != '"' && c != '\\' && c != 0x7F)
+      continue;
+    write_bytes (writer, text + plain, i - plain);
+    plain = i + 1;
+    if (c == '"' || c == '\\')
+      snprintf (escape, sizeof escape, "\\%c", c);
+    else if (c == '\n')
+      snprintf (escape, sizeof escape, "\\n");
+    else
+      snprintf (escape, sizeof escape, "\\u%04x", c);
+    write_text (writer, escape);
+  }
+  write_bytes (writer, text + plain, length - plain);
+  write_bytes (writer, "\"", 1);
+}
+
+static void write_number (struct writer *writer) {
+  lua_State *L = writer->L;
+  char text[64];
+  lua_Number number = lua_tonumber (L, -1);
+  int digits;
+  if (lua_isinteger (L, -1)) {
+    snprintf (text, sizeof text, LUA_INTEGER_FMT, (LUAI_UACINT)lua_tointeger (L, -1));
+  } else {
+    if (!isfinite (number))
+      luaL_error (L, "JSON has no way to say %f", number);
+    /* As few digits as give the same number again. */
+    for (digits = 15; digits <= 17; digits++) {
+      snprintf (text, sizeof text, "%.*g", digits, number);
+      if (strtod (text, NULL) == number)
+        break;
+    }
+    if (strchr (text, ','))
+      *strchr (text, ',') = '.'; /* what some locales write */
+  }
+  write_text (writer, text);
+}
+
+static void write_list (struct writer *writer, lua_Integer count) {
+  lua_Integer i;
+  write_text (writer, "[");
+  for (i = 1; i <= count; i++) {
+    if (i > 1)
+      write_text (writer, ",");
+    lua_rawgeti (writer->L, -1, i);
+    write_value (writer);
+    lua_pop (writer->L, 1);
+  }
+  write_text (writer, "]");
+}
+
+static void write_object (struct writer *writer) {
+  lua_State *L = writer->L;
+  bool first = true;
+  write_text (writer, "{");
+  lua_pushnil (L);
+  while (lua_next (L, -2)) {
+    if (lua_type (L, -2) != LUA_TSTRING)
+      luaL_error (L, "the names of a JSON object are strings (got %s)",
+                  luaL_tolstring (L, -2, NULL));
+    if (!first)
+      write_text (writer, ",");
+    first = false;
+    lua_pushvalue (L, -2);
+    write_string (writer);
+    lua_pop (L, 1);
+    write_text (writer, ":");
+    write_value (writer);
+    lua_pop (L, 1);
+  }
+  write_text (writer, "}");
+}
+
+static lua_Integer count_items (lua_State *L) {
+  lua_Integer count = 0;
+  lua_pushnil (L);
+  while (lua_next (L, -2)) {
+    lua_pop (L, 1);
+    count++;
+  }
+  return count;
+}
+
+static void write_table (struct writer *writer) {
+  lua_State *L = writer->L;
+  bool list = false;
+  lua_Integer length = (lua_Integer)lua_rawlen (L, -1);
+  if (++writer->depth > MAX_DEPTH)
+    luaL_error (L, "more than 500 tables inside each other (or one inside itself) are no JSON");
+  luaL_checkstack (L, 8, NULL);
+  if (lua_getmetatable (L, -1)) {
+    list = lua_rawequal (L, -1, LISTS);
+    lua_pop (L, 1);
+  }
+  if (length > 0 || list) {
+    if (count_items (L) != length)
+      luaL_error (L, "a table with holes, or with both items and names, is no JSON");
+    write_list (writer, length);
+  } else {
+    write_object (writer);
+  }
+  writer->depth--;
+}
+
+/* The value on top. */
+static void write_value (struct writer *writer) {
+  lua_State *L = writer->L;
+  switch (lua_type (L, -1)) {
+  case LUA_TTABLE:
+    write_table (writer);
+    break;
+  case LUA_TSTRING:
+    write_string (writer);
+    break;
+  case LUA_TNUMBER:
+    write_number (writer);
+    break;
+  case LUA_TBOOLEAN:
+    write_text (writer, lua_toboolean (L, -1) ? "true" : "false");
+    break;
+  case LUA_TLIGHTUSERDATA:
+    if (!lua_touserdata (L, -1)) {
+      write_text (writer, "null");
+      break;
+    }
+    /* FALLTHROUGH */
+  default:
+    luaL_error (L, "a %s is no JSON", luaL_typename (L, -1));
+  }
+}
+
+static int json_encode (lua_State *L) {
+  struct writer writer = { .L = L, .size = 256 };
+  luaL_checkany (L, 1);
+  lua_settop (L, 1);
+  writer.bytes = lua_newuserdatauv (L, writer.size, 0);
+  luaL_getmetatable (L, LIST);
+  lua_pushvalue (L, VALUE);
+  write_value (&writer);
+  lua_pushlstring (L, writer.bytes, writer.length);
+  return 1;
+}
+
+void json_open (lua_State *L) {
+  static const luaL_Reg functions[]
+      = { { "json_encode", json_encode }, { "json_decode", json_decode }, { NULL, NULL } };
+  luaL_newmetatable (L, LIST);
+  lua_pop (L, 1);
+  luaL_setfuncs (L, functions, 0);
+  lua_pushlightuserdata (L, NULL);
+  lua_setfield (L, -2, "null");
+}

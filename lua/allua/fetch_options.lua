@@ -1,0 +1,391 @@
+-- What fetch takes: its options checked, and made into a plan, from which each exchange is made.
+local allua = require("allua")
+local core = require("allua.core")
+
+local options = {}
+
+local megabyte = 1024 * 1024
+
+local function callable(value)
+  local meta = getmetatable(value)
+  return type(value) == "function" or type(meta) == "table" and meta.__call ~= nil
+end
+
+local function is(kind)
+  return function(value)
+    return type(value) == kind
+  end
+end
+
+local function seconds(value)
+  return type(value) == "number" and value > 0 and value < math.huge
+end
+
+local function count(value)
+  return math.type(value) == "integer" and value >= 0
+end
+
+local checks = {
+  method = { "a string", is("string") },
+  query = { "a table", is("table") },
+  headers = { "a table", is("table") },
+  body = {
+    "a string, or a table for JSON",
+    function(value)
+      return type(value) == "string" or type(value) == "table"
+    end,
+  },
+  form = { "a table of fields", is("table") },
+  base_url = { "a string", is("string") },
+  timeout = { "a number of seconds, more than 0", seconds },
+  connect_timeout = { "a number of seconds, more than 0", seconds },
+  retry = {
+    "a count, or a table as for allua.retry",
+    function(value)
+      return count(value) or type(value) == "table" or value == false
+    end,
+  },
+  redirects = {
+    "a count, or false",
+    function(value)
+      return count(value) or value == false
+    end,
+  },
+  proxy = {
+    "a URL, or false",
+    function(value)
+      return type(value) == "string" or value == false
+    end,
+  },
+  ca = { "a path, or certificates in PEM", is("string") },
+  verify = { "a boolean", is("boolean") },
+  max_body = {
+    "a number of bytes",
+    function(value)
+      return count(value) or value == math.huge
+    end,
+  },
+  to = {
+    "a path, or a function",
+    function(value)
+      return type(value) == "string" or callable(value)
+    end,
+  },
+  on_progress = { "a function", callable },
+  signal = {
+    "a signal",
+    function(value)
+      return type(value) == "userdata" and type(value.aborted) == "boolean"
+    end,
+  },
+}
+
+local names = {}
+for name in pairs(checks) do
+  names[#names + 1] = name
+end
+table.sort(names)
+
+-- The errors of this room have no place: fetch puts the caller's.
+local function refuse(format, ...)
+  error(format:format(...), 0)
+end
+
+function options.check(what, given)
+  if type(given) ~= "table" then
+    refuse("%s: expected a table of options (got %s)", what, type(given))
+  end
+  for name, value in pairs(given) do
+    local rule = checks[name]
+    if not rule then
+      local hint = type(name) == "string" and core.near(name, names) or ""
+      refuse('%s: unknown option "%s"%s', what, tostring(name), hint)
+    end
+    local ok, fits = pcall(rule[2], value)
+    if not (ok and fits) then
+      local got = type(value) == "number" and tostring(value) or type(value)
+      refuse('%s: option "%s" must be %s (got %s)', what, name, rule[1], got)
+    end
+  end
+end
+
+-- Headers are kept by their names in lower case: { name, value, … }.
+local function collect_headers(what, headers, into)
+  for name, value in pairs(headers) do
+    if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+      refuse('%s: "%s" is no name of a header', what, tostring(name):gsub("%c", "?"))
+    end
+    local key = name:lower()
+    if key == "content-length" or key == "transfer-encoding" then
+      refuse("%s: the header %s follows from the body, and cannot be given", what, name)
+    end
+    local entry = { name }
+    for _, item in ipairs(type(value) == "table" and value or { value }) do
+      if type(item) ~= "string" and type(item) ~= "number" and item ~= false then
+        refuse("%s: the header %s must be a string, or a list of strings (got %s)", what, name, type(item))
+      elseif item then
+        item = tostring(item)
+        if item:find("[\r\n\0]") then
+          refuse("%s: the header %s has a line end or a NUL in it", what, name)
+        end
+        entry[#entry + 1] = item
+      end
+    end
+    into[key] = #entry > 1 and entry or nil
+  end
+  return into
+end
+
+local function add_all(into, from)
+  for name, value in pairs(from) do
+    into[name] = value
+  end
+  return into
+end
+
+-- The options of fetch.with, and on top of them those of a call.
+function options.merge(defaults, given)
+  local merged = add_all(add_all({}, defaults), given)
+  if defaults.query and given.query then
+    merged.query = add_all(add_all({}, defaults.query), given.query)
+  end
+  if defaults.headers and given.headers then
+    merged.headers = {}
+    for name, value in pairs(defaults.headers) do
+      merged.headers[tostring(name):lower()] = value
+    end
+    for name, value in pairs(given.headers) do
+      merged.headers[type(name) == "string" and name:lower() or name] = value
+    end
+  end
+  return merged
+end
+
+local function encode(text)
+  return (text:gsub("[^%w%-._~]", function(c)
+    return ("%%%02X"):format(c:byte())
+  end))
+end
+
+local function text_of(what, name, value)
+  if math.type(value) == "float" and math.tointeger(value) then
+    return tostring(math.tointeger(value))
+  elseif type(value) == "string" or type(value) == "number" or type(value) == "boolean" then
+    return tostring(value)
+  end
+  refuse('%s: "%s" must be a string, a number or a boolean, or a list of such (got %s)', what, name, type(value))
+end
+
+-- Calls found(name, value) in a stable order: by name, and lists as they stand.
+local function each_field(what, fields, found)
+  local order = {}
+  for name in pairs(fields) do
+    if type(name) ~= "string" then
+      refuse("%s: names are strings (got %s)", what, tostring(name))
+    end
+    order[#order + 1] = name
+  end
+  table.sort(order)
+  for _, name in ipairs(order) do
+    local value = fields[name]
+    if type(value) == "table" and #value > 0 then
+      for _, item in ipairs(value) do
+        found(name, item)
+      end
+    elseif type(value) ~= "table" or next(value) ~= nil then
+      found(name, value)
+    end
+  end
+end
+
+local function encoded_fields(what, fields)
+  local parts = {}
+  each_field(what, fields, function(name, value)
+    parts[#parts + 1] = encode(name) .. "=" .. encode(text_of(what, name, value))
+  end)
+  return table.concat(parts, "&")
+end
+
+local function with_query(url, query)
+  if query == "" then
+    return url
+  end
+  local before, fragment = url:match("^([^#]*)(.*)$")
+  local joint = not before:find("?", 1, true) and "?" or before:find("[?&]$") and "" or "&"
+  return before .. joint .. query .. fragment
+end
+
+local function without_credentials(url)
+  return (url:gsub("^(%a[%w+.-]*://)[^/?#]*@", "%1"):gsub("%c", "?"))
+end
+
+function options.address(what, url, base)
+  if type(url) ~= "string" then
+    refuse("%s: expected a URL (got %s)", what, type(url))
+  elseif url:find("%c") then
+    refuse("%s: the URL has a control character in it", what)
+  end
+  local address, origin, scheme, user, password = core.fetch_url(url, base)
+  if not address then
+    local hint = not url:find("^%a[%w+.-]*://") and " (a URL begins with http:// or https://, or base_url is set)" or ""
+    refuse('%s: "%s" is no URL: %s%s', what, without_credentials(url), origin, hint)
+  elseif scheme ~= "http" and scheme ~= "https" then
+    refuse("%s: only http and https URLs are fetched (got %s)", what, scheme)
+  end
+  return { url = address, origin = origin, secure = scheme == "https", user = user, password = password }
+end
+
+local part_fields = { file = true, data = true, name = true, type = true }
+
+-- Fields alone are sent as from a form of a web page; with a file among them in parts.
+local function plan_form(what, plan, form)
+  local parts, files = {}, false
+  each_field(what .. ": form", form, function(name, value)
+    local part = { name = name }
+    if type(value) == "table" then
+      for field, text in pairs(value) do
+        if not part_fields[field] or type(text) ~= "string" then
+          refuse('%s: the file "%s" of the form has the fields file or data, name, type', what, name)
+        end
+      end
+      if (value.file == nil) == (value.data == nil) then
+        refuse('%s: the file "%s" of the form has either file (a path) or data', what, name)
+      end
+      files = true
+      part.file, part.data, part.type = value.file, value.data, value.type
+      part.filename = value.name or not value.file and name or nil
+    else
+      part.data = text_of(what .. ": form", name, value)
+    end
+    for _, text in pairs({ part.name, part.filename or "", part.type or "" }) do
+      if text:find("[\r\n\0]") then
+        refuse('%s: a name or a type in the form has a line end or a NUL in it', what)
+      end
+    end
+    parts[#parts + 1] = part
+  end)
+  if files then
+    plan.parts = parts
+    return
+  end
+  plan.body = encoded_fields(what .. ": form", form):gsub("%%20", "+")
+  plan.type = "application/x-www-form-urlencoded"
+end
+
+local function plan_body(what, plan, given)
+  if given.body and given.form then
+    refuse("%s: body and form cannot both be given", what)
+  elseif given.form then
+    plan_form(what, plan, given.form)
+  elseif type(given.body) == "table" then
+    local ok, text = pcall(core.json_encode, given.body)
+    if not ok then
+      refuse("%s: body: %s", what, tostring(text))
+    end
+    plan.body, plan.type = text, "application/json"
+  elseif given.body then
+    plan.body, plan.type = given.body, "text/plain; charset=utf-8"
+  elseif plan.method == "POST" or plan.method == "PUT" or plan.method == "PATCH" then
+    plan.body = ""
+  end
+end
+
+local usual = { get = true, head = true, post = true, put = true, delete = true, options = true, patch = true }
+
+local function method_of(what, given)
+  local method = given.method or (given.body or given.form) and "POST" or "GET"
+  if usual[method:lower()] then
+    return method:upper()
+  elseif not method:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+    refuse('%s: "%s" is no method', what, (method:gsub("%c", "?")))
+  elseif method:upper() == "CONNECT" then
+    refuse("%s: CONNECT is the proxy's business (option proxy)", what)
+  end
+  return method
+end
+
+local secrets = { ["authorization"] = true, ["cookie"] = true, ["proxy-authorization"] = true }
+
+-- The headers without those that another server must not see.
+function options.without_secrets(headers)
+  local public = {}
+  for key, entry in pairs(headers) do
+    public[key] = not secrets[key] and entry or nil
+  end
+  return public
+end
+
+local function plan_trust(plan, given)
+  if given.ca then
+    if given.ca:find("-----BEGIN", 1, true) then
+      plan.ca_text = given.ca
+    else
+      local folder = io.open(given.ca .. "/.", "r")
+      if folder then
+        folder:close()
+      end
+      plan[folder and "ca_folder" or "ca_file"] = given.ca
+    end
+  end
+  plan.insecure = given.verify == false
+end
+
+-- A plan: what to ask whom, and how long to wait. Raises strings.
+function options.plan(what, url, given, defaults)
+  options.check(what, given)
+  local merged = options.merge(defaults, given)
+  local plan = options.address(what, url, merged.base_url)
+  if merged.query then
+    -- once more, for what libcurl makes of it
+    plan.url = with_query(plan.url, encoded_fields(what .. ": query", merged.query))
+  end
+  plan.method = method_of(what, merged)
+  plan.headers = collect_headers(what, merged.headers or {}, {})
+  if defaults.headers and defaults.base_url then
+    -- Defaults were made for the server of base_url: no secrets of theirs to another.
+    local own = options.address(what, defaults.base_url)
+    if own.origin ~= plan.origin then
+      local public = options.without_secrets(plan.headers)
+      plan.headers = collect_headers(what, given.headers or {}, public)
+    end
+  end
+  plan_body(what, plan, merged)
+  plan_trust(plan, merged)
+  if merged.timeout then
+    plan.deadline = allua.now() + merged.timeout
+  end
+  plan.connect_timeout = merged.connect_timeout or 30
+  plan.proxy = merged.proxy == false and "" or merged.proxy
+  plan.redirects = merged.redirects == nil and 20 or merged.redirects
+  plan.retry = type(merged.retry) == "number" and { attempts = merged.retry + 1 } or merged.retry or nil
+  plan.limit = merged.max_body or 64 * megabyte
+  plan.limit = plan.limit == math.huge and math.maxinteger or plan.limit
+  plan.stream_limit = merged.max_body and plan.limit or math.maxinteger
+  plan.to, plan.on_progress, plan.signal = merged.to, merged.on_progress, merged.signal
+  return plan
+end
+
+-- The lines of headers, as libcurl wants them.
+function options.lines(plan, headers)
+  local lines = { "Expect:" }
+  local function set(key, line)
+    if not headers[key] then
+      lines[#lines + 1] = line
+    end
+  end
+  set("user-agent", "User-Agent: allua/" .. allua.version)
+  if plan.body and plan.body ~= "" and plan.type then
+    set("content-type", "Content-Type: " .. plan.type)
+  elseif plan.body then
+    set("content-type", "Content-Type:")
+  end
+  for _, entry in pairs(headers) do
+    for i = 2, #entry do
+      -- libcurl's way to send a header that is empty
+      lines[#lines + 1] = entry[i]:find("%S") and entry[1] .. ": " .. entry[i] or entry[1] .. ";"
+    end
+  end
+  return lines
+end
+
+return options
