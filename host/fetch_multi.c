@@ -302,16 +302,33 @@ struct fetch_multi *fetch_multi_of (lua_State *L, allua *host) {
   return multi;
 }
 
-void fetch_multi_close (allua *host) {
+/* The host's, or NULL. */
+static struct fetch_multi *find (allua *host) {
   lua_State *L = host->main;
   struct fetch_multi *multi;
-  size_t fd;
-  if (lua_rawgetp (L, LUA_REGISTRYINDEX, &multi_key) != LUA_TLIGHTUSERDATA) {
-    lua_pop (L, 1);
-    return;
-  }
-  multi = lua_touserdata (L, -1);
+  lua_rawgetp (L, LUA_REGISTRYINDEX, &multi_key);
+  multi = lua_touserdata (L, -1); /* or NULL */
   lua_pop (L, 1);
+  return multi;
+}
+
+size_t fetch_multi_count_idle (allua *host) {
+  const struct fetch_multi *multi = find (host);
+  const struct fetch_socket *socket;
+  size_t count = 0;
+  if (!multi)
+    return 0;
+  for (socket = multi->idle; socket; socket = socket->next_idle)
+    count += !socket->wanted && socket->active;
+  return count + (uv_is_active ((const uv_handle_t *)&multi->prepare) != 0);
+}
+
+void fetch_multi_close (allua *host) {
+  lua_State *L = host->main;
+  struct fetch_multi *multi = find (host);
+  size_t fd;
+  if (!multi)
+    return;
   lua_pushboolean (L, 0);
   lua_rawsetp (L, LUA_REGISTRYINDEX, &multi_key);
   multi->closed = true;

@@ -33,6 +33,9 @@ struct fetch_multi *fetch_multi_of (lua_State *L, allua *host);
    thread's stack. */
 void fetch_multi_close (allua *host);
 
+/* How many of the active handles serve no transfer, but are about to stop. Allocates nothing. */
+size_t fetch_multi_count_idle (allua *host);
+
 /* A clean easy handle with all that has to do with sockets set, or NULL when there is no memory. Give it
    back outside of libcurl's callbacks, when it is out of the multi handle. */
 CURL *fetch_multi_take (struct fetch_multi *multi);

@@ -10,6 +10,7 @@
 #include "deadlock.h"
 #include "error.h"
 #include "fetch.h"
+#include "fetch_multi.h"
 #include "json.h"
 #include "loop.h"
 #include "promise_object.h"
@@ -120,7 +121,7 @@ static int core_census (lua_State *L) {
   set_count (L, "coroutines", host->live_coroutines);
   set_count (L, "timers", host->timer_count);
   set_count (L, "reported", host->reported);
-  set_count (L, "handles", handles - loop_count_active (host));
+  set_count (L, "handles", handles - loop_count_active (host) - fetch_multi_count_idle (host));
   return 1;
 }
 

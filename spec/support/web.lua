@@ -1,0 +1,211 @@
+-- Servers for specs, on ports that the system chooses.
+--
+--   local server <close> = web.nginx({ ["a.txt"] = "…" }, "location /x { … }")   -- Debian's, with TLS
+--   server.url, server.tls (URLs without a path), server.ca (its certificate's path)
+--
+--   local server <close> = web.raw(function(client, head, body) client:write("HTTP/1.1 200 OK\r\n…") end)
+--   server.url; server.requests[i].head, .body; server.closed (how many clients have gone)
+
+local allua = require("allua")
+local scratch = require("spec.support.scratch")
+local uv = require("luv")
+
+local web = {}
+
+-- Far more than a slow machine needs; what never comes fails the spec, not the suite.
+local timeout = 60
+
+local function close(handle)
+  if handle and not handle:is_closing() then
+    local closed = allua.promise()
+    handle:close(function()
+      closed:resolve()
+    end)
+    closed:await()
+  end
+end
+
+-- Waits until condition() holds.
+function web.wait_until(condition)
+  allua.timeout(timeout, function()
+    while not condition() do
+      allua.sleep(0.002)
+    end
+  end)
+end
+
+-- ── one of our own, which writes what it is told ──
+
+local Raw = {}
+Raw.__index = Raw
+
+local function whole_request(text)
+  local head, rest = text:match("^(.-\r\n\r\n)(.*)$")
+  local length = head and tonumber(head:lower():match("\r\ncontent%-length: *(%d+)")) or 0
+  if head and head:lower():find("\r\ntransfer-encoding: chunked", 1, true) then
+    return rest:find("0\r\n\r\n", 1, true) and head, rest, ""
+  elseif head and #rest >= length then
+    return head, rest:sub(1, length), rest:sub(length + 1)
+  end
+end
+
+local function serve(server, handler)
+  local client = uv.new_tcp()
+  server.listener:accept(client)
+  server.clients[client] = true
+  server.accepted = server.accepted + 1
+  local text = ""
+  client:read_start(function(failure, data)
+    if failure or not data then
+      server.closed = server.closed + 1
+      server.clients[client] = nil
+      if not client:is_closing() then
+        client:close()
+      end
+      return
+    end
+    text = text .. data
+    local head, body, rest = whole_request(text)
+    while head do
+      text = rest
+      table.insert(server.requests, { head = head, body = body })
+      handler(client, head, body, #server.requests)
+      head, body, rest = whole_request(text)
+    end
+  end)
+end
+
+function Raw:__close()
+  allua.shield(function()
+    for client in pairs(self.clients) do
+      close(client)
+    end
+    close(self.listener)
+  end)
+end
+
+function web.raw(handler)
+  local server = setmetatable({ requests = {}, clients = {}, closed = 0, accepted = 0 }, Raw)
+  server.listener = uv.new_tcp()
+  assert(server.listener:bind("127.0.0.1", 0))
+  assert(server.listener:listen(128, function()
+    serve(server, handler)
+  end))
+  server.port = server.listener:getsockname().port
+  server.url = "http://127.0.0.1:" .. server.port
+  return server
+end
+
+-- A whole reply.
+function web.reply(status, headers, body)
+  local lines = { "HTTP/1.1 " .. status }
+  for _, line in ipairs(headers) do
+    lines[#lines + 1] = line
+  end
+  lines[#lines + 1] = "Content-Length: " .. #body
+  return table.concat(lines, "\r\n") .. "\r\n\r\n" .. body
+end
+
+-- ── Debian's nginx ──
+
+local configuration = [[
+user root root;
+daemon off;
+worker_processes 1;
+pid FOLDER/pid;
+error_log FOLDER/error.log;
+events { worker_connections 512; }
+http {
+  access_log off;
+  default_type text/plain;
+  types { application/json json; text/html html; }
+  client_body_temp_path FOLDER/body; proxy_temp_path FOLDER/proxy; fastcgi_temp_path FOLDER/fastcgi;
+  uwsgi_temp_path FOLDER/uwsgi; scgi_temp_path FOLDER/scgi;
+  keepalive_requests 100000;
+  server {
+    listen 127.0.0.1:PLAIN;
+    listen 127.0.0.1:SECURE ssl http2;
+    ssl_certificate FOLDER/certificate.pem;
+    ssl_certificate_key FOLDER/key.pem;
+    root FOLDER/root;
+    LOCATIONS
+  }
+}
+]]
+
+local Nginx = {}
+Nginx.__index = Nginx
+
+local function run(program, args, options)
+  local ended = allua.promise()
+  local process = assert(uv.spawn(program, { args = args, stdio = options }, function(code)
+    ended:resolve(code)
+  end))
+  return process, ended
+end
+
+local function free_port()
+  local probe = uv.new_tcp()
+  assert(probe:bind("127.0.0.1", 0))
+  local port = probe:getsockname().port
+  close(probe)
+  return port
+end
+
+-- Whether something listens there.
+local function answers(port)
+  local tcp, tried = uv.new_tcp(), allua.promise()
+  tcp:connect("127.0.0.1", port, function(failure)
+    tried:resolve(not failure)
+  end)
+  local ok = tried:await()
+  close(tcp)
+  return ok
+end
+
+local function certify(folder)
+  local process, ended = run("openssl", {
+    "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+    "-subj", "/CN=allua", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    "-keyout", folder:at("key.pem"), "-out", folder:at("certificate.pem"),
+  })
+  assert(ended:await() == 0, "openssl failed")
+  close(process)
+end
+
+function Nginx:__close()
+  allua.shield(function()
+    if self.ended.status == "pending" then
+      self.process:kill("sigterm")
+      self.ended:await()
+    end
+    close(self.process)
+    self.folder:__close()
+  end)
+end
+
+function web.nginx(files, locations)
+  local folder = scratch.folder()
+  folder:write("root/index.html", "<p>hello</p>")
+  for name, text in pairs(files) do
+    folder:write("root/" .. name, text)
+  end
+  certify(folder)
+  local values = { FOLDER = folder.path, PLAIN = free_port(), SECURE = free_port(), }
+  folder:write(
+    "nginx.conf",
+    (configuration:gsub("LOCATIONS", { LOCATIONS = locations or "" }):gsub("%f[%w]%u%u+%f[%W]", values))
+  )
+  local server = setmetatable({ folder = folder, ca = folder:at("certificate.pem") }, Nginx)
+  server.url = "http://127.0.0.1:" .. values.PLAIN
+  server.tls = "https://127.0.0.1:" .. values.SECURE
+  server.process, server.ended =
+    run("/usr/sbin/nginx", { "-p", folder.path, "-e", folder:at("error.log"), "-c", folder:at("nginx.conf") })
+  web.wait_until(function()
+    assert(server.ended.status == "pending", "nginx did not start")
+    return answers(values.PLAIN) and answers(values.SECURE)
+  end)
+  return server
+end
+
+return web
