@@ -84,7 +84,10 @@ describe("allua.fetch from nginx", function()
     assert.equal(nginx.url .. "/error", err.url)
     assert.same({ field = "name" }, err.data)
     assert.equal("application/json", err.headers["Content-Type"])
-    assert.equal("FetchError: GET " .. nginx.url .. "/none: 404 Not Found", tostring(errors.raised(fetch, nginx.url .. "/none")))
+    assert.equal(
+      "FetchError: GET " .. nginx.url .. "/none: 404 Not Found",
+      tostring(errors.raised(fetch, nginx.url .. "/none"))
+    )
   end)
 
   it("raises for a body that is no JSON though it says so", function()
@@ -167,7 +170,10 @@ describe("allua.fetch from nginx", function()
     local api = fetch.with({ base_url = nginx.url .. "/x/", headers = { ["X-Mine"] = "a" }, query = { k = 1 } })
     assert.equal("GET /echo?k=1 a", api("/echo"))
     assert.equal("GET /echo?k=2 b", api("../echo", { query = { k = 2 }, headers = { ["x-mine"] = "b" } }))
-    assert.equal("DELETE /echo?k=1&l=2 ", api.with({ method = "DELETE" })("/echo", { query = { l = 2 }, headers = { ["x-mine"] = false } }))
+    assert.equal(
+      "DELETE /echo?k=1&l=2 ",
+      api.with({ method = "DELETE" })("/echo", { query = { l = 2 }, headers = { ["x-mine"] = false } })
+    )
     assert.equal(200, api.raw("/echo").status)
   end)
 
@@ -224,7 +230,14 @@ describe("allua.fetch sends", function()
     local request = server.requests[1]
     assert.truthy(header(request, "content-type"):find("^multipart/form%-data; boundary="))
     assert.truthy(request.body:find('name="name"\r\n\r\nAnn\r\n', 1, true))
-    assert.truthy(request.body:find('name="photo"; filename="photo.png"\r\nContent-Type: image/png\r\n\r\n\137PNG\0bytes\r\n', 1, true), request.body)
+    assert.truthy(
+      request.body:find(
+        'name="photo"; filename="photo.png"\r\nContent-Type: image/png\r\n\r\n\137PNG\0bytes\r\n',
+        1,
+        true
+      ),
+      request.body
+    )
     assert.truthy(request.body:find('filename="n.txt"', 1, true))
     assert.truthy(request.body:find("a\0b", 1, true))
   end)
@@ -242,7 +255,10 @@ describe("allua.fetch sends", function()
 
   it("headers, lists repeated, empty ones too", function()
     local server <close> = listener()
-    fetch(server.url, { headers = { ["X-List"] = { "a", "b" }, ["X-Empty"] = "", ["User-Agent"] = "me", ["X-Not"] = false } })
+    fetch(
+      server.url,
+      { headers = { ["X-List"] = { "a", "b" }, ["X-Empty"] = "", ["User-Agent"] = "me", ["X-Not"] = false } }
+    )
     local head = server.requests[1].head
     assert.truthy(head:find("\r\nX-List: a\r\nX-List: b\r\n", 1, true), head)
     assert.truthy(head:find("\r\nX-Empty:\r\n", 1, true), head)
@@ -297,18 +313,33 @@ end)
 
 describe("allua.fetch refuses", function()
   local cases = {
-    { "no URL", 'expected a URL (got nil)', nil },
+    { "no URL", "expected a URL (got nil)", nil },
     { "a URL without a scheme", '"example.com/x" is no URL', "example.com/x" },
     { "another scheme", "only http and https URLs are fetched (got ftp)", "ftp://h/x" },
     { "a line end in the URL", "control character", "http://127.0.0.1/\r\nX: y" },
     { "a NUL in the URL", "control character", "http://127.0.0.1/\0" },
     { "a misspelt option", 'unknown option "tiemout" (did you mean "timeout"?)', "http://h/", { tiemout = 1 } },
-    { "a value of the wrong type", 'option "timeout" must be a number of seconds, more than 0 (got -1)', "http://h/", { timeout = -1 } },
+    {
+      "a value of the wrong type",
+      'option "timeout" must be a number of seconds, more than 0 (got -1)',
+      "http://h/",
+      { timeout = -1 },
+    },
     { "a signal that is none", 'option "signal" must be a signal (got table)', "http://h/", { signal = {} } },
-    { "a line end in a header", "the header X has a line end or a NUL in it", "http://h/", { headers = { X = "a\r\nY: b" } } },
+    {
+      "a line end in a header",
+      "the header X has a line end or a NUL in it",
+      "http://h/",
+      { headers = { X = "a\r\nY: b" } },
+    },
     { "a NUL in a header", "the header X has a line end or a NUL in it", "http://h/", { headers = { X = { "a\0" } } } },
     { "a header's name with a colon", "is no name of a header", "http://h/", { headers = { ["X: y\r\nZ"] = "a" } } },
-    { "a length of its own", "the header content-length follows from the body", "http://h/", { headers = { ["content-length"] = "5" } } },
+    {
+      "a length of its own",
+      "the header content-length follows from the body",
+      "http://h/",
+      { headers = { ["content-length"] = "5" } },
+    },
     { "a line end in the method", "is no method", "http://h/", { method = "GET / HTTP/1.1\r\nX:" } },
     { "two bodies", "body and form cannot both be given", "http://h/", { body = "x", form = {} } },
     { "a body that is no JSON", "body: a function is no JSON", "http://h/", { body = { print } } },

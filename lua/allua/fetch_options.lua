@@ -259,7 +259,7 @@ local function plan_form(what, plan, form)
     end
     for _, text in pairs({ part.name, part.filename or "", part.type or "" }) do
       if text:find("[\r\n\0]") then
-        refuse('%s: a name or a type in the form has a line end or a NUL in it', what)
+        refuse("%s: a name or a type in the form has a line end or a NUL in it", what)
       end
     end
     parts[#parts + 1] = part

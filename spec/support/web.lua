@@ -165,9 +165,23 @@ end
 
 local function certify(folder)
   local process, ended = run("openssl", {
-    "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-    "-subj", "/CN=allua", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-    "-keyout", folder:at("key.pem"), "-out", folder:at("certificate.pem"),
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:prime256v1",
+    "-nodes",
+    "-days",
+    "2",
+    "-subj",
+    "/CN=allua",
+    "-addext",
+    "subjectAltName=DNS:localhost,IP:127.0.0.1",
+    "-keyout",
+    folder:at("key.pem"),
+    "-out",
+    folder:at("certificate.pem"),
   })
   assert(ended:await() == 0, "openssl failed")
   close(process)
@@ -191,7 +205,7 @@ function web.nginx(files, locations)
     folder:write("root/" .. name, text)
   end
   certify(folder)
-  local values = { FOLDER = folder.path, PLAIN = free_port(), SECURE = free_port(), }
+  local values = { FOLDER = folder.path, PLAIN = free_port(), SECURE = free_port() }
   folder:write(
     "nginx.conf",
     (configuration:gsub("LOCATIONS", { LOCATIONS = locations or "" }):gsub("%f[%w]%u%u+%f[%W]", values))
