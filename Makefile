@@ -19,17 +19,17 @@ VERSION := $(shell sed -n 's/^.define ALLUA_VERSION "\(.*\)"/\1/p' host/allua.h)
 SONAME := liballua.so.$(firstword $(subst ., ,$(VERSION)))
 
 # Only the program has a command line and a prompt, only a stock Lua asks for luaopen_allua.
-ROOMS := $(filter-out main prompt module,$(SOURCES:host/%.c=%)) builtin
+ROOMS := $(filter-out main program prompt watchdog display module,$(SOURCES:host/%.c=%)) builtin
 objects = $(patsubst %,$(BUILD)/$1/%.o,$(ROOMS) $2)
 
-C_FILES := $(wildcard $(addsuffix /*.[ch],host spec/embed spec/fuzz examples/embed bench))
+C_FILES := $(wildcard $(addsuffix /*.[ch],host spec/embed spec/fuzz examples/embed bench bench/http bench/db))
 LUA_DIRS := lua spec examples bench
 
 # ---- Flags
 
 FLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(CFLAGS)
 # Debian's headers need not pass our warnings.
-DEBIAN_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags lua5.4 libcurl libuv))
+DEBIAN_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags lua5.4 libcurl libpq libuv))
 COMPILE = $(CC) $(FLAGS) -fvisibility=hidden -iquote host $(DEBIAN_CFLAGS)
 LINK = $(CC) $(FLAGS) $(LDFLAGS)
 DEPENDENCIES = -MMD -MP -MF $@.d -MT $@
@@ -49,7 +49,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' $1 '$@';) mkdir -p $(@D);
 
 vpath %.c host $(BUILD)/gen
 
-$(BUILD)/allua: $(call objects,obj,main prompt)
+$(BUILD)/allua: $(call objects,obj,main program prompt watchdog display)
 	$(call say,LINK) $(LINK) -o $@ $^ $(PROGRAM_LIBS)
 
 $(BUILD)/liballua.so: $(call objects,pic)
@@ -72,13 +72,16 @@ $(BUILD)/pic/%.o: %.c $(BUILD)/inputs
 	$(call say,CC) $(COMPILE) $(DEPENDENCIES) -fPIC -c -o $@ $<
 
 # The Lua half as C arrays.
-$(BUILD)/gen/builtin.c: $(MODULES) $(BUILD)/inputs
+$(BUILD)/gen/builtin.c: $(MODULES) lua/allua/report.html $(BUILD)/inputs
 	$(call say,GEN) { echo '#include "builtin.h"'; \
 	for name in $(basename $(notdir $(MODULES))); do \
 	  echo "static const unsigned char text_$$name[] = {"; \
 	  od -An -v -tx1 lua/allua/$$name.lua | sed 's/[0-9a-f][0-9a-f]/0x&,/g'; \
 	  echo '};'; \
 	done; \
+	echo 'const unsigned char builtin_report[] = {'; \
+	od -An -v -tx1 lua/allua/report.html | sed 's/[0-9a-f][0-9a-f]/0x&,/g'; \
+	echo '}; const size_t builtin_report_size = sizeof builtin_report;'; \
 	echo 'const struct builtin builtin_modules[] = {'; \
 	for name in $(basename $(notdir $(MODULES))); do \
 	  echo "{ \"allua.$$name\", text_$$name, sizeof text_$$name },"; \
@@ -87,14 +90,14 @@ $(BUILD)/gen/builtin.c: $(MODULES) $(BUILD)/inputs
 
 # Changes, and with it all objects, when a flag changes or a file comes or goes.
 $(BUILD)/inputs: FORCE
-	@mkdir -p $(@D); echo '$(COMPILE) $(LINK) $(SOURCES) $(MODULES)' >$@.new; \
-	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+	@mkdir -p $(@D); echo '$(COMPILE) $(LINK) $(SOURCES) $(MODULES)' >$@.$$$$; \
+	cmp -s $@.$$$$ $@ && rm $@.$$$$ || mv $@.$$$$ $@
 
 PC = sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' host/allua.pc.in
 $(BUILD)/allua.pc: host/allua.pc.in host/allua.h
 	$(call say,GEN) $(PC) >$@
 
--include $(wildcard $(BUILD)/*/*.d $(BUILD)/embed/*/*.d)
+-include $(wildcard $(BUILD)/*/*.d $(BUILD)/embed/*/*.d $(BUILD)/bench/*/*.d)
 .DELETE_ON_ERROR:
 .PHONY: FORCE
 
@@ -122,13 +125,20 @@ uninstall:
 
 # ---- What it needs: Debian's packages, and StyLua from npm for lint and format
 
-deps-build: PACKAGES = build-essential git libcurl4-openssl-dev libedit-dev liblua5.4-dev libuv1-dev \
+deps-build: PACKAGES = build-essential git libcurl4-openssl-dev libedit-dev liblua5.4-dev libpq-dev libsqlite3-dev libssl-dev libuv1-dev \
   lua-cjson lua-cjson-dev lua-luv lua-luv-dev pkg-config
-deps-test: PACKAGES = libcurl4 lua-busted lua5.4 nginx-light openssl
+deps-test: PACKAGES = curl libcurl4 libpq5 libsqlite3-0 libssl3 lua-busted lua-luaossl lua5.4 microsocks \
+  nghttp2-client nginx-light openssl postgresql procps tinyproxy-bin wrk
 deps-dev: PACKAGES = ca-certificates clang clang-format clang-tidy cppcheck libc6-dbg \
-  libclang-rt-14-dev lua-check valgrind $(if $(shell which npm),,npm)
+  libclang-rt-14-dev lua-check node-llhttp valgrind $(if $(shell which npm),,npm)
 
-deps-peers: PACKAGES = golang-go gnuplot-nox lua-cqueues $(if $(shell which npm),,nodejs npm)
+deps-peers: PACKAGES = curl golang-go gnuplot-nox libnginx-mod-http-lua lua-cjson lua-cqueues wrk $(if $(shell which npm),,nodejs npm)
+
+# What the example dashboard signs its cookies with, and the libraries that are loaded when used.
+deps-demo: PACKAGES = libcurl4 libsqlite3-0 libssl3 lua-luaossl
+
+# For the page of the example dashboard.
+deps-browser: PACKAGES = chromium fonts-dejavu-core $(if $(shell which npm),,nodejs npm)
 
 MISSING = $(filter-out $(shell dpkg-query -W -f '$${Package} $${db:Status-Status}\n' \
   $(PACKAGES) 2>/dev/null | sed -n 's/ installed$$//p'),$(PACKAGES))
@@ -138,10 +148,10 @@ APT_INSTALL = $(APT_GET) install -y --no-install-recommends $1 </dev/null
 install_packages = @echo '$(strip $(SUDO) apt-get) install $1'; \
   $(APT_INSTALL) || { $(APT_GET) update && $(APT_INSTALL); }
 
-.PHONY: deps deps-build deps-test deps-dev deps-peers
+.PHONY: deps deps-build deps-test deps-demo deps-dev deps-peers deps-browser
 deps-test: deps-build
 deps-dev: deps-test
-deps-build deps-test deps-dev deps-peers:
+deps-build deps-test deps-demo deps-dev deps-peers deps-browser:
 	$(if $(MISSING),$(call install_packages,$(MISSING)))
 
 STYLUA := $(BUILD)/node/node_modules/.bin/stylua
@@ -152,21 +162,45 @@ $(STYLUA): | deps-dev
 
 # Where a goal asks for packages, nothing is compiled before they are there.
 $(BUILD)/inputs: | $(if $(filter demo,$(MAKECMDGOALS)),deps-build)
-$(BUILD)/inputs: | $(if $(filter test faults bench check-gc,$(MAKECMDGOALS)),deps-test)
+$(BUILD)/inputs: | $(if $(filter test faults bench bench-http bench-db check-gc check-valgrind,$(MAKECMDGOALS)),deps-test)
 
 # ---- Run it
 
-.PHONY: demo bench bench-peers bench-instructions check-instructions
-demo: deps-build $(BUILD)/allua
+.PHONY: demo bench bench-http bench-db bench-peers bench-instructions check-instructions
+demo: deps-build deps-demo $(BUILD)/allua
 	$(BUILD)/allua examples/report.lua
+	$(BUILD)/allua examples/load.lua
+	$(BUILD)/allua examples/dashboard/demo.lua
+	$(if $(SERVE),$(BUILD)/allua examples/dashboard/server.lua --port 8080)
 
 BENCH := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 bench: deps-test $(BUILD)/allua $(BENCH)
 	$(BUILD)/allua bench/run.lua --build $(BUILD) \
 	  $(if $(ONLY),--only '$(ONLY)') $(if $(PEERS),--peers '$(PEERS)') $(if $(ROUNDS),--rounds $(ROUNDS))
 
+BENCH_HTTP := $(BUILD)/bench/http $(BUILD)/bench/get
+bench-http: deps-test $(BUILD)/allua $(BENCH_HTTP)
+	$(BUILD)/allua bench/http.lua --build $(BUILD) \
+	  $(if $(ONLY),--only '$(ONLY)') $(if $(ROUNDS),--rounds $(ROUNDS))
+
+$(BUILD)/bench/get: bench/http/get.c $(BUILD)/inputs
+	$(call say,CC) $(COMPILE) $(LDFLAGS) $(DEPENDENCIES) -o $@ $< -lcurl -luv
+
+$(BUILD)/bench/http: bench/http/bare.c host/http_parser.c host/mem.c $(BUILD)/inputs
+	$(call say,CC) $(COMPILE) $(LDFLAGS) $(DEPENDENCIES) -o $@ $(filter %.c,$^) -luv
+
+BENCH_DB := $(BUILD)/bench/db/sqlite $(BUILD)/bench/db/postgres
+bench-db: deps-test $(BUILD)/allua $(BENCH_DB)
+	$(BUILD)/allua bench/db.lua --build $(BUILD) \
+	  $(if $(ONLY),--only '$(ONLY)') $(if $(ROUNDS),--rounds $(ROUNDS))
+
+$(BUILD)/bench/db/sqlite: DB_CLIENT = sqlite3
+$(BUILD)/bench/db/postgres: DB_CLIENT = libpq
+$(BUILD)/bench/db/%: bench/db/%.c $(BUILD)/inputs
+	$(call say,CC) $(COMPILE) $(LDFLAGS) $(DEPENDENCIES) -o $@ $< $$(pkg-config --libs $(DB_CLIENT))
+
 # Whom allua is measured against, beside lua5.4 and luv: Debian's packages and npm's.
-PEERS_NPM := better-all@0.0.7 bun@1.4.5 deno@2.9.6 effect@4.1.0
+PEERS_NPM := better-all@0.0.7 better-sqlite3@12.11.1 bun@1.4.5 deno@2.9.6 effect@4.1.0 pg@8.23.1
 bench-peers: deps-peers
 	npm install --prefix $(BUILD)/peers --no-save --no-package-lock --no-audit --no-fund $(PEERS_NPM)
 	mkdir -p $(BUILD)/bench && GO111MODULE=off go build -o $(BUILD)/bench/go bench/go/main.go
@@ -202,28 +236,38 @@ $(STAGE)/lib/pkgconfig/allua.pc: $(ARTEFACTS) host/allua.h docs/allua.1
 
 # What `make test` runs, each behind $(RUN): the specs, the C programs, the specs for a stock Lua.
 command = '$(strip $1)'
-SPECS = $(call command,$(RUN) $(BUILD)/allua test --output=TAP $(SPEC_FLAGS) spec)
+SPEC_FILES = spec
+SPECS = $(call command,$(RUN) $(BUILD)/allua test --output=TAP $(SPEC_FLAGS) $(SPEC_FILES))
 PROGRAMS = $(foreach program,$(filter-out %/faults,$(EMBED)),$(call command,$(RUN) $(program)))
 STOCK = $(foreach script,$(wildcard spec/stock/*.lua), \
   $(call command,LUA_CPATH="$(abspath $(BUILD))/lua/?.so;;" $(RUN) $(LUA) $(script)))
 
 .PHONY: programs test faults
-programs: $(EMBED) $(BENCH)
+programs: $(EMBED) $(BENCH) $(BENCH_HTTP) $(BENCH_DB)
 
 test: deps-test $(ARTEFACTS) $(EMBED)
 	@spec/support/run $(SPECS) $(PROGRAMS) $(STOCK)
 
-faults: deps-test $(BUILD)/embed/static/faults
-	@V=1 spec/support/run '$(BUILD)/embed/static/faults spec/embed/faults.lua'
+faults: deps-test $(BUILD)/allua $(BUILD)/embed/static/faults
+	@V=1 spec/support/run $(foreach script,faults faults_http faults_db,\
+	  '$(BUILD)/embed/static/faults spec/embed/$(script).lua 2>&1') \
+	  '$(BUILD)/allua spec/support/with_postgres.lua $(BUILD)/embed/static/faults spec/embed/faults_postgres.lua 2>&1'
 
 # ---- Test it harder
 
-.PHONY: check check-asan check-faults check-gc check-ubsan check-valgrind
+.PHONY: check check-asan check-faults check-gc check-ubsan check-valgrind \
+  check-gc-early check-gc-late check-valgrind-early check-valgrind-late
 check:
 	$(foreach goal,test check-gc check-faults check-asan check-ubsan check-valgrind, \
 	  $(MAKE) $(goal) &&) true
 
-check-gc: deps-test $(ARTEFACTS) $(STAGE)/lib/pkgconfig/allua.pc
+# Where everything is slow: two halves, for two cores.
+check-gc: check-gc-early check-gc-late
+check-valgrind: check-valgrind-early check-valgrind-late
+check-gc-early check-valgrind-early: SPEC_FILES = spec/[a-f]*_spec.lua
+check-gc-late check-valgrind-late: SPEC_FILES = spec/[g-z]*_spec.lua
+
+check-gc-early check-gc-late: deps-test $(ARTEFACTS) $(STAGE)/lib/pkgconfig/allua.pc
 	@ALLUA_STRESS_GC=1 spec/support/run $(SPECS)
 
 # 199 is no exit status of ours, so that spec/support/run tells a report from a failed test.
@@ -239,24 +283,55 @@ check-ubsan:
 	UBSAN_OPTIONS=exitcode=199:print_stacktrace=1 $(MAKE) test BUILD=$(BUILD)/ubsan \
 	  CFLAGS='$(CFLAGS) -fsanitize=undefined -fno-sanitize-recover=all'
 
-check-valgrind: export VALGRIND_OPTS = -q --leak-check=full --errors-for-leak-kinds=definite \
-  --show-leak-kinds=definite --error-exitcode=199 \
+check-valgrind-early check-valgrind-late: export VALGRIND_OPTS = -q --leak-check=full --errors-for-leak-kinds=definite \
+  --show-leak-kinds=definite --error-exitcode=199 --fair-sched=try \
   --trace-children=yes --trace-children-skip=/bin/*,/usr/*
 # Not what a second Ctrl-C ends on the spot, memory and all: valgrind may also deliver that twice.
-check-valgrind: deps-dev
-	ALLUA_SPEC_SCALE=100 $(MAKE) test RUN=valgrind SPEC_FLAGS=--filter-out=Ctrl
+check-valgrind-early check-valgrind-late: RUN = valgrind
+check-valgrind-early check-valgrind-late: SPEC_FLAGS = --filter-out=Ctrl
+check-valgrind-early check-valgrind-late: deps-dev deps-test $(ARTEFACTS) $(EMBED)
+check-valgrind-early:
+	@ALLUA_SPEC_SCALE=100 spec/support/run $(SPECS)
+check-valgrind-late:
+	@ALLUA_SPEC_SCALE=100 spec/support/run $(SPECS) $(PROGRAMS) $(STOCK)
 
-# FUZZ_TIME in seconds; the inputs that were worth keeping stay in $(BUILD)/fuzz.
+# FUZZ_TIME in seconds, three times that against llhttp: millions of inputs; those that were worth keeping stay
+# in $(BUILD)/fuzz.
 FUZZ_TIME ?= 20
+FUZZ = http_parser differential multipart json
+FUZZ_OPTIONS_differential = -max_total_time=$$((3 * $(FUZZ_TIME)))
+# A Lua state keeps its memory.
+FUZZ_OPTIONS_json = -detect_leaks=0
 .PHONY: fuzz
-fuzz: $(BUILD)/fuzz/http_parser
-	@mkdir -p $(BUILD)/fuzz/inputs
-	cd $(BUILD)/fuzz && ./http_parser -max_total_time=$(FUZZ_TIME) -max_len=700 -verbosity=0 inputs \
-	  $(abspath spec/fuzz/inputs)
+fuzz: $(addprefix fuzz-,$(FUZZ))
+.PHONY: $(addprefix fuzz-,$(FUZZ))
+$(addprefix fuzz-,$(FUZZ)): fuzz-%: $(BUILD)/fuzz/%
+	@mkdir -p $(BUILD)/fuzz/$*-inputs
+	cd $(BUILD)/fuzz && ./$* -max_total_time=$(FUZZ_TIME) -max_len=700 -verbosity=0 $(FUZZ_OPTIONS_$*) \
+	  $*-inputs $(abspath spec/fuzz/inputs)
 
-$(BUILD)/fuzz/http_parser: spec/fuzz/http_parser.c host/http_parser.c host/http_parser.h | deps-dev
-	$(call say,CLANG) clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined \
-	  -fno-sanitize-recover=all -iquote host -o $@ $(filter %.c,$^)
+# llhttp in C, from Debian's node-llhttp.
+LLHTTP = $(wildcard /usr/share/llhttp/*.c)
+FUZZED_differential = host/http_parser.c $(LLHTTP)
+FUZZED_json = host/json.c host/postgres_value.c host/row.c -l:liblua5.4.a -lm -ldl
+$(BUILD)/fuzz/%: spec/fuzz/%.c $(wildcard host/*.h $(addprefix host/,$(addsuffix .c,$(FUZZ) mem postgres_value row))) \
+    | deps-dev
+	$(call say,CLANG) clang -std=gnu11 -g -O2 -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=all -iquote host $(DEBIAN_CFLAGS) \
+	  -isystem /usr/share/include/llhttp -DLLHTTP_STRICT_MODE=1 -o $@ $< \
+	  host/mem.c $(or $(FUZZED_$*),host/$*.c)
+
+# The dashboard in a real browser; screenshots stay in $(BUILD)/browser.
+PLAYWRIGHT := $(BUILD)/node/node_modules/playwright-core
+$(PLAYWRIGHT): | deps-browser
+	$(call say,NPM) npm install --prefix $(BUILD)/node --no-save --no-package-lock \
+	  --no-audit --no-fund playwright-core@1.56.1 @johnnymorganz/stylua-bin@2.5.2
+
+.PHONY: check-browser
+check-browser: deps-test $(BUILD)/allua $(PLAYWRIGHT)
+	@mkdir -p $(BUILD)/browser
+	node spec/browser/dashboard.mjs $(BUILD)/allua $(BUILD)/node $(BUILD)/browser
+	node spec/browser/report.mjs $(BUILD)/allua $(BUILD)/node $(BUILD)/browser
 
 check-faults:
 	$(MAKE) faults

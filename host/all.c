@@ -5,26 +5,25 @@
 #include "context.h"
 #include "deadlock.h"
 #include "error.h"
-#include "names.h"
+#include "fill.h"
 #include "options.h"
 #include "outcome.h"
 #include "place.h"
-#include "promise_object.h"
+#include "progress.h"
+#include "promise_block.h"
 #include "settle.h"
 #include "trace.h"
+#include "tracer.h"
 
 /* Anchor a group that is ready to begin, the userdata on top of L. May raise; after it nothing may. */
 static void anchor (lua_State *L, struct group *group) {
   allua *host = group->host;
-  context_inherit (L, -1);
-  host_push (host, L, SLOT_LIVE);
-  lua_pushvalue (L, -2);
-  group->anchor = luaL_ref (L, -2);
-  lua_pop (L, 1);
+  if (host->current && host->current->context)
+    context_inherit (L, -1);
+  group_anchor (L, group);
   if (!options_start_timer (group)) {
-    luaL_unref (host->L, SLOT_LIVE, group->anchor);
-    host_push (host, L, SLOT_MEMORY);
-    lua_error (L);
+    group_release (group);
+    error_raise_memory (L, host);
   }
 }
 
@@ -34,9 +33,6 @@ struct group *all_single (lua_State *L, allua *host, enum group_kind kind, int a
   luaL_checkstack (L, 12, NULL);
   task_reserve (L, host);
   group = group_new (L, host, kind, 1, false);
-  lua_pushboolean (L, 0); /* the place of its error, or of several values: see group_new */
-  lua_rawseti (L, -3, 1);
-  lua_pop (L, 2);
   if (timeout < HUGE_VAL)
     group_extend (L, -1)->timeout_seconds = timeout;
   if (kind == GROUP_ROOT) {
@@ -48,11 +44,15 @@ struct group *all_single (lua_State *L, allua *host, enum group_kind kind, int a
     group_set (L, -2, STARTED);
     promise_register (L, host);
   }
+  if (host->tracer)
+    tracer_add_group (L, lua_gettop (L));
+  if (host->progress)
+    progress_add_group (L, lua_gettop (L));
   anchor (L, group);
   lua_insert (L, -2 - arguments);
   if (!task_prepare (host, L, &group->tasks[0], arguments + 1)) {
     settle_detach (group);
-    luaL_unref (host->L, SLOT_LIVE, group->anchor);
+    group_release (group);
     luaL_error (L, "too many arguments for a task");
   }
   return group;
@@ -62,9 +62,13 @@ void all_begin (struct group *group, struct task *owner) {
   allua *host = group->host;
   uint32_t i;
   group_link (group, owner);
+  if (!place_counts (group)) {
+    sched_begin (group);
+    return;
+  }
   for (i = 0; i < group->size; i++) {
     struct task *task = &group->tasks[i];
-    if (!place_counts (group) || place_take_fresh (task))
+    if (place_take_fresh (task))
       sched_ready (host, task);
   }
 }
@@ -121,221 +125,38 @@ int all_run_outside (lua_State *L, allua *host) {
   return all_run (L, host, lua_gettop (L) - 1);
 }
 
-/* For what is no function. Returns whether it is a promise. */
-static bool check_other (lua_State *L, allua *host, int key, int value) {
-  if (luaL_getmetafield (L, value, "__call") != LUA_TNIL) {
-    lua_pop (L, 1);
-    return false;
-  }
-  if (lua_type (L, value) == LUA_TUSERDATA && lua_getmetatable (L, value)) {
-    bool promise;
-    host_push (host, L, SLOT_PROMISE);
-    promise = lua_rawequal (L, -1, -2);
-    lua_pop (L, 2);
-    if (promise)
-      return true;
-  }
-  lua_pushliteral (L, "task \"");
-  luaL_tolstring (L, key, NULL);
-  lua_pushfstring (L, "\" is not a function (got %s)", luaL_typename (L, value));
-  lua_concat (L, 3);
-  return error_raise (L);
-}
-
-/* Whether the table has no keys but 1 … its length, as far as looking at one of them tells. */
-static bool looks_like_list (lua_State *L, lua_Unsigned length) {
-  if (!length)
-    return false;
-  lua_pushinteger (L, (lua_Integer)length);
-  if (!lua_next (L, 1))
-    return true;
-  lua_pop (L, 2);
-  return false;
-}
-
-static void check_count (lua_State *L, enum group_kind kind, lua_Unsigned count) {
-  if (count > INT32_MAX / 2)
-    luaL_error (L, "%s: too many tasks", group_kind_name (kind));
-}
-
-/* What is found in a table of tasks that is not plainly a list. */
-struct found {
-  uint32_t count;
-  bool list;   /* its keys are 1 … count after all */
-  bool adopts; /* there are promises */
-  bool kept;   /* its keys and values are on the stack, in pairs */
-};
-
-/* Returns whether the name under the top is one of a list of this length. */
-static bool check_name (lua_State *L, lua_Unsigned length) {
-  if (lua_type (L, -2) == LUA_TSTRING)
-    return false;
-  if (!lua_isinteger (L, -2))
-    luaL_error (L, "task names are strings or integers (got %s)", luaL_typename (L, -2));
-  return (lua_Unsigned)lua_tointeger (L, -2) - 1u < length;
-}
-
-/* Check all tasks of the table at 1. */
-static void find_tasks (lua_State *L, allua *host, enum group_kind kind, struct found *found) {
-  enum { MOST_KEPT = 4096, CHUNK = 32 }; /* of more the table is gone through a second time */
-  lua_Unsigned count = 0, length = lua_rawlen (L, 1);
-  int base = lua_gettop (L);
-  *found = (struct found){ .list = true, .kept = true };
-  for (lua_pushnil (L); lua_next (L, 1); count++) {
-    if (!check_name (L, length))
-      found->list = false;
-    if (!lua_isfunction (L, -1) && check_other (L, host, lua_gettop (L) - 1, lua_gettop (L)))
-      found->adopts = true;
-    if (!found->kept) {
-      lua_pop (L, 1);
-    } else if (count < MOST_KEPT) {
-      if (count % CHUNK == 0)
-        luaL_checkstack (L, 2 * CHUNK + LUA_MINSTACK, NULL);
-      lua_pushvalue (L, -2);
-    } else {
-      lua_pop (L, 1);
-      lua_replace (L, base + 1);
-      lua_settop (L, base + 1);
-      found->kept = false;
-    }
-  }
-  check_count (L, kind, count);
-  found->count = (uint32_t)count;
-}
-
-/* Move the name and the function on top of L into the slots. */
-static void take_task (lua_State *L, int slots, uint32_t place, struct name *name) {
-  lua_rawseti (L, slots, 2 * (lua_Integer)place + 1);
-  if (lua_type (L, -1) == LUA_TSTRING) {
-    name->string = lua_tolstring (L, -1, &name->length);
-  } else {
-    name->string = NULL;
-    name->integer = lua_tointeger (L, -1);
-  }
-  lua_rawseti (L, slots, 2 * (lua_Integer)place + 2);
-}
-
-/* Fill a group with names; its slots are at `slots`. Nothing in it can raise: all has its place. */
-static void take_names (lua_State *L, struct group *group, int slots, bool kept, struct name *names,
-                        struct place *places) {
-  uint32_t i, size = group->size;
-  if (kept) {
-    for (i = size; i-- > 0;)
-      take_task (L, slots, i, &names[i]);
-  } else {
-    lua_pushnil (L);
-    for (i = 0; lua_next (L, 1); i++) {
-      lua_pushvalue (L, -2);
-      lua_insert (L, -2);
-      take_task (L, slots, i, &names[i]);
-    }
-  }
-  places = names_order (names, places, places + size, size);
-  for (i = 0; i < size; i++)
-    group->tasks[i].promise.place = 2 * places[i].of + 1;
-}
-
-static void fill_named (lua_State *L, struct group *group, int slots, bool kept) {
-  enum { FEW = 32 };
-  struct mem *mem = &group->host->mem;
-  struct name few_names[FEW], *names;
-  struct place few_places[2 * FEW], *places;
-  size_t bytes = group->size * (sizeof *names + 2 * sizeof *places);
-  if (group->size <= FEW) {
-    take_names (L, group, slots, kept, few_names, few_places);
-    return;
-  }
-  names = mem_resize (mem, NULL, 0, bytes);
-  if (!names) {
-    host_push (group->host, L, SLOT_MEMORY);
-    lua_error (L);
-  }
-  places = (struct place *)(names + group->size);
-  take_names (L, group, slots, kept, names, places);
-  mem_resize (mem, names, bytes, 0);
-}
-
-/* Fill a group without names. Returns false where it should have some. */
-static bool fill_list (lua_State *L, struct group *group, int slots) {
-  int top = lua_gettop (L);
-  uint32_t i;
-  for (i = 1; i <= group->size; i++) {
-    int type = lua_rawgeti (L, 1, i);
-    if (type == LUA_TNIL)
-      return false;
-    if (type != LUA_TFUNCTION) {
-      lua_pushinteger (L, i);
-      if (check_other (L, group->host, top + 2, top + 1))
-        group->adopts = true;
-      lua_pop (L, 1);
-    }
-    lua_rawseti (L, slots, i);
-  }
-  return true;
-}
-
-/* Fill a group with the items that its one function gets. */
-static void fill_items (lua_State *L, struct group *group, int slots) {
-  uint32_t i;
-  for (i = 1; i <= group->size; i++) {
-    if (lua_geti (L, 1, i) == LUA_TNIL) {
-      lua_pop (L, 1);
-      lua_pushlightuserdata (L, (void *)&group_no_item); /* its place must be there */
-    }
-    lua_rawseti (L, slots, i);
-  }
-}
-
-/* Make the group of the table at 1 and leave it on top, filled but for its options. */
-static struct group *make (lua_State *L, allua *host, enum group_kind kind) {
-  int base = lua_gettop (L), slots = base + 2;
-  struct found found;
-  struct group *group;
-  if (kind == GROUP_MAP) {
-    lua_Integer items = luaL_len (L, 1);
-    check_count (L, kind, items < 0 ? 0 : (lua_Unsigned)items);
-    group = group_new (L, host, kind, items < 0 ? 0 : (uint32_t)items, false);
-    fill_items (L, group, slots);
-    lua_settop (L, base + 1);
-    return group;
-  }
-  if (looks_like_list (L, lua_rawlen (L, 1))) {
-    check_count (L, kind, lua_rawlen (L, 1));
-    group = group_new (L, host, kind, (uint32_t)lua_rawlen (L, 1), false);
-    if (fill_list (L, group, slots)) {
-      lua_settop (L, base + 1);
-      return group;
-    }
-  }
-  lua_settop (L, base + 3); /* the group's places, under the tasks */
-  find_tasks (L, host, kind, &found);
-  group = group_new (L, host, kind, found.count, !found.list);
-  group->adopts = found.adopts;
-  lua_replace (L, base + 3);
-  lua_replace (L, base + 2);
-  lua_replace (L, base + 1);
-  if (found.list)
-    fill_list (L, group, slots);
-  else
-    fill_named (L, group, slots, found.kept);
-  lua_settop (L, base + 1);
-  return group;
+/* Whether a group of this owner stands in no other. */
+static bool is_outermost (const struct task *owner) {
+  while (owner && owner->group->kind >= GROUP_CALL)
+    owner = owner->group->owner;
+  return !owner;
 }
 
 /* all (tasks [, options]) and its relatives. Leaves the group alone at stack index 1, begun. */
 static struct group *begin (lua_State *L, allua *host, enum group_kind kind, struct task *owner,
                             int options) {
+  bool with_options = !lua_isnil (L, options);
   struct group *group;
   if (!lua_istable (L, 1))
     luaL_error (L, "%s: expected a table of %s (got %s)", group_kind_name (kind),
                 kind == GROUP_MAP ? "items" : "tasks", luaL_typename (L, 1));
-  options_check (L, host, options, group_kind_name (kind));
-  group = make (L, host, kind);
+  if (with_options)
+    options_check (L, host, options, group_kind_name (kind));
+  group = fill_group (L, host, kind);
   if (kind == GROUP_MAP) {
     lua_pushvalue (L, 2);
     group_set (L, -2, AUX);
   }
-  options_apply (L, options, lua_gettop (L));
+  if (with_options)
+    options_apply (L, options, lua_gettop (L));
+  if (host->waterfall && !trace_of (group) && is_outermost (owner))
+    trace_open (L, lua_gettop (L), true);
+  if (host->traces)
+    trace_nest (L, lua_gettop (L), owner);
+  if (host->tracer)
+    tracer_add_group (L, lua_gettop (L));
+  if (host->progress)
+    progress_add_group (L, lua_gettop (L));
   host_push (host, L, SLOT_SELF);
   lua_setmetatable (L, -2);
   if (group->size)
@@ -344,7 +165,8 @@ static struct group *begin (lua_State *L, allua *host, enum group_kind kind, str
   lua_settop (L, 1);
   if (group->size) {
     all_begin (group, owner);
-    options_listen (L, 1);
+    if (with_options)
+      options_listen (L, 1);
   } else {
     group->ended = true;
   }
@@ -428,7 +250,7 @@ static bool has_ended (void *data) {
 static void show_trace (lua_State *L, struct group *group) {
   if (!group->ended || !trace_of (group))
     return;
-  trace_print (L, 1);
+  trace_finish (L, 1);
   group->options->trace = NULL;
 }
 

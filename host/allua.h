@@ -56,6 +56,13 @@ typedef struct allua_options {
      a luv callback. May be called inside a collection: it must not call Lua. NULL: Lua's warn. */
   void (*on_error) (allua *host, const char *report, void *data);
   void *data;
+  /* Seconds, 0: never. A task that computes for longer than slow_turn without giving way is told of; one
+     that does for longer than stuck_turn is ended by a StuckError. While either is set, what tasks compute
+     in Lua takes about twice as long: no signal and no thread looks, the tasks do. */
+  double slow_turn, stuck_turn;
+  /* A report of a task that is slow, with its traceback and the chain of its owners. It must not call Lua.
+     NULL: Lua's warn. */
+  void (*on_slow) (allua *host, const char *report, void *data);
 } allua_options;
 
 /* Open a host. `options` may be NULL: all defaults; it is copied.

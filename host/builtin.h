@@ -12,4 +12,8 @@ struct builtin {
 
 extern const struct builtin builtin_modules[];
 
+/* The page of a report, which the stream of events follows. */
+extern const unsigned char builtin_report[];
+extern const size_t builtin_report_size;
+
 #endif

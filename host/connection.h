@@ -1,9 +1,10 @@
-/* A client's connection: bytes in through the parser, bytes out with backpressure, deadlines. No Lua. */
+/* A client's connection, from its first request to its end. No Lua. */
 #ifndef CONNECTION_H
 #define CONNECTION_H
 
 #include "http_parser.h"
 #include "state.h"
+#include "tls.h"
 
 struct limits {
   struct http_limits head;
@@ -12,18 +13,36 @@ struct limits {
   size_t connections;
 };
 
+/* A connection's place, by which a request's number leads to it. */
+struct place_of_connection {
+  struct connection *connection; /* NULL: free */
+  uint32_t next_free;
+};
+
 struct server {
-  uv_tcp_t tcp;
+  struct mem mem; /* a copy: the server may close after its host */
+  allua *host;    /* while the listener is open */
+  uv_poll_t
+      listener; /* of `fd`: what comes is accepted here, since libuv drops it where there is no descriptor */
+  int fd;
+  int waiting; /* a client that has been accepted, and waits for memory; -1: none */
   uv_timer_t sweep;
   struct limits limits;
+  struct tls_context *tls; /* of new connections; NULL: plain */
   struct connection *connections;
+  struct place_of_connection *places;
+  uint32_t place_size, free_place;         /* place_size: none */
   struct connection *events, **events_end; /* of which the listener has something to tell */
   allua_promise *acceptor, *drained;
-  size_t count, active; /* connections; those with a request under way */
+  size_t room; /* connections that may come before the free descriptors are counted again */
+  size_t count, active; /* connections; those with a request under way or a reply being sent */
   uint64_t serial;
   unsigned handles, references; /* the struct is freed when both are 0 */
   bool listening, postponed;
-  char buffer[65536];
+  time_t dated_at;
+  char date[40];      /* the line of a reply's head, made once a second */
+  char buffer[65536]; /* what is read; outside of that, a reply that is put together */
+  char opened[16384]; /* what of it TLS has opened */
 };
 
 struct connection {
@@ -32,9 +51,12 @@ struct connection {
   struct server *server;
   struct connection *next, **previous; /* all of the server's */
   struct connection *next_event;
+  struct tls *tls; /* NULL: plain */
   struct http_parser parser;
-  uint64_t id; /* of the request */
-  char *in;    /* what came behind the request */
+  char remote[46]; /* the client's address */
+  lua_Integer id;  /* of the request: its number, times MOST_CONNECTIONS, and the place */
+  uint32_t place;
+  char *in; /* what came behind the request */
   size_t in_length;
   char *body; /* what the handler has not read yet */
   size_t body_length, body_size;
@@ -44,20 +66,60 @@ struct connection {
   unsigned references;
   bool queued, has_gone; /* an event: a request, or that its client has left */
   bool active, received, started, gone, reading, lingering, closed;
+  bool counted; /* among the server's active */
+  bool waiting; /* the next request waits until the client has taken most of the replies */
+  bool ended;   /* the client has said that it sends no more */
+  bool probed;  /* it was sent something since, so that a reset comes back where nobody is there */
 };
 
-enum { CONNECTION_HIGH = 262144, CONNECTION_LOW = 65536 };
+enum { CONNECTION_HIGH = 262144, CONNECTION_LOW = 65536, MOST_CONNECTIONS = 1 << 20 };
 
-void connection_accept (struct server *server);
+/* The connection of a request that is still under way, or NULL. */
+static inline struct connection *connection_of (const struct server *server, lua_Integer id) {
+  size_t place = (size_t)id % MOST_CONNECTIONS;
+  struct connection *connection
+      = place < server->place_size ? server->places[place].connection : NULL;
+  return connection && connection->id == id && connection->active && !connection->gone ? connection
+                                                                                       : NULL;
+}
 
-/* The first bytes go at once, the others when the client takes them. False: no memory or no client. */
-bool connection_write (struct connection *connection, const char *data, size_t length);
+static inline uint64_t connection_now (const struct connection *connection) {
+  return uv_now (connection->tcp.loop);
+}
+
+/* How many bytes the client has not taken yet. */
+static inline size_t connection_unsent (const struct connection *connection) {
+  return uv_stream_get_write_queue_size ((const uv_stream_t *)&connection->tcp);
+}
+
+/* Whether it is between two requests. */
+static inline bool connection_is_idle (const struct connection *connection) {
+  return !connection->active && !connection->lingering;
+}
+
+/* The listener has something to tell. */
+void connection_tell (struct connection *connection);
+
+/* Resolve the promise at that place, if there is one. */
+void connection_wake (allua_promise **place);
+
+void connection_end_request (struct connection *connection);
+
+/* Count it no longer among the server's active, unless it is: a server that closes waits for requests, and for
+   replies that are still being sent. */
+void connection_leave_server (struct connection *connection);
 
 /* The reply is complete: on to the next request, or the end. */
 void connection_finish (struct connection *connection, bool keep_alive);
 
-/* Bytes of the body were taken: go on reading. */
-void connection_read_on (struct connection *connection);
+/* Say that no more comes, and close when the client has read it, or has had time to, once all is sent. */
+void connection_linger (struct connection *connection);
+
+/* Close it at once. */
+void connection_close (struct connection *connection);
+
+/* Close one between two requests: the client learns that no more comes; what it has not got yet comes first. */
+void connection_close_idle (struct connection *connection);
 
 /* No reply any more. */
 void connection_drop (struct connection *connection);
@@ -68,8 +130,5 @@ void server_release (struct server *server);
 
 /* Close those between two requests. */
 void server_close_idle (struct server *server);
-
-/* The timer that enforces every deadline. */
-void on_sweep (uv_timer_t *timer);
 
 #endif

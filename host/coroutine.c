@@ -1,5 +1,6 @@
 #include "coroutine.h"
 
+#include "error.h"
 #include "task.h"
 
 /* A coroutine has no task-local values of its own, but while it is inside `with` it keeps them over its
@@ -166,17 +167,34 @@ static int wrapped_done (lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   if (status != LUA_OK && status != LUA_YIELD)
     return lua_error (L);
-  return lua_gettop (L);
+  return lua_gettop (L) - 1;
+}
+
+/* The message handler of it: here the stack of the throw still stands. */
+static int wrapped_failed (lua_State *L) {
+  allua *host = allua_of (L);
+  lua_settop (L, 1);
+  if (host)
+    error_thrown (L, host, 1, L, 1);
+  lua_settop (L, 1);
+  return 1;
 }
 
 static int wrapped (lua_State *L) {
-  return wrapped_done (L, lua_pcallk (L, lua_gettop (L) - 1, LUA_MULTRET, 0, 0, wrapped_done), 0);
+  int status;
+  lua_pushcfunction (L, wrapped_failed);
+  lua_insert (L, 1);
+  status = lua_pcallk (L, lua_gettop (L) - 2, LUA_MULTRET, 1, 0, wrapped_done);
+  return wrapped_done (L, status, 0);
 }
 
 static int after_wrap (lua_State *L, allua *host, lua_State *co, int results) {
   if (results < 0) {
     int status = lua_status (co);
+    lua_Debug info;
     if (status != LUA_OK && status != LUA_YIELD) {
+      if (host && lua_getstack (co, 1, &info)) /* else wrapped_failed has told it */
+        error_thrown (L, host, -1, co, 0);
       lua_pushvalue (L, -1);
       lua_xmove (L, co, 1); /* where resetting expects it */
       status = reset (L, host, co,
@@ -185,9 +203,12 @@ static int after_wrap (lua_State *L, allua *host, lua_State *co, int results) {
       lua_xmove (co, L, 1);
     }
     if (status != LUA_ERRMEM && lua_type (L, -1) == LUA_TSTRING) {
+      bool told = host && error_is_thrown (L, host, -1);
       luaL_where (L, 1);
       lua_insert (L, -2);
       lua_concat (L, 2);
+      if (told)
+        error_thrown_as (L, host);
     }
     return lua_error (L);
   }

@@ -1,5 +1,7 @@
 #include "cycle.h"
 
+#include "error.h"
+
 /* Two searches go on in turns, a step each.
 
    Forward from the target, over what it waits for: when it runs dry without having met the reader,
@@ -38,8 +40,7 @@ static void push (struct search *search, int way, struct walk walk) {
     void *block = mem_resize (&host->mem, host->walk[way], host->walk_size[way] * sizeof walk,
                               size * sizeof walk);
     if (!block) {
-      host_push (host, search->L, SLOT_MEMORY);
-      lua_error (search->L);
+      error_raise_memory (search->L, host);
     }
     host->walk[way] = block;
     host->walk_size[way] = size;
@@ -194,25 +195,12 @@ static void push_path (struct search *search) {
   luaL_pushresult (&text);
 }
 
-/* Siblings whose owner waits for all of them: as long as nobody waits for the reader, all that its
-   waiting blocks is the owner, which the target blocks as well. So the wait closes no cycle that was not
-   there before. */
-static bool cannot_close (const struct task *reader, const struct task *target) {
-  const struct group *group = reader->group;
-  return !reader->promise.waiters && target != reader && target->group == group
-         && group_needs_all (group) && group_is_waited (group);
-}
-
-int cycle_find (lua_State *L, struct task *reader, struct task *target) {
+int cycle_search (lua_State *L, struct task *reader, struct task *target) {
   allua *host = reader->group->host;
   struct search search = { .host = host, .L = L, .reader = reader, .target = target };
   bool met = false;
-  if (cannot_close (reader, target))
-    return 0;
   host->epoch++;
   if (target != reader) {
-    if (target->state != TASK_WAITING)
-      return 0;
     push (&search, FORWARD, (struct walk){ .task = target });
     push (&search, BACKWARD, (struct walk){ .task = reader });
     for (;;) {

@@ -12,7 +12,8 @@ int deadlock_break (allua *host, lua_State *L, struct group *group, bool (*done)
 /* The same for a wait that belongs to no group. */
 int deadlock_raise (lua_State *L, allua *host);
 
-/* Push what each unfinished task waits for, a line each, beginning with a newline. May raise. */
-void deadlock_push_waits (lua_State *L, allua *host);
+/* Lua: core.on_stall (fn) → the handler before. fn (DeadlockError) is called, where the program runs the loop,
+   when every task waits and nothing is pending; it may end what is stuck. nil: nobody is told. */
+int deadlock_on_stall (lua_State *L);
 
 #endif

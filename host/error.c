@@ -1,6 +1,7 @@
 #include "error.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *error_push (lua_State *L, allua *host, const char *name, const char *format, ...) {
@@ -13,7 +14,7 @@ const char *error_push (lua_State *L, allua *host, const char *name, const char 
   lua_pushvfstring (L, format, arguments);
   va_end (arguments);
   lua_setfield (L, -2, "message");
-  host_push (host, L, SLOT_ERROR);
+  host_push (host, L, strcmp (name, "CancelledError") == 0 ? SLOT_CANCELLED : SLOT_ERROR);
   lua_setmetatable (L, -2);
   lua_getfield (L, -1, "message");
   format = lua_tostring (L, -1);
@@ -22,35 +23,59 @@ const char *error_push (lua_State *L, allua *host, const char *name, const char 
 }
 
 void error_push_cancelled (lua_State *L, allua *host) {
-  int name = lua_gettop (L) - 1, reason = name + 1;
-  luaL_tolstring (L, name, NULL);
-  error_push_message (L, reason);
-  error_push (L, host, "CancelledError", "task \"%s\" was cancelled: %s",
-              lua_tostring (L, reason + 1), lua_tostring (L, reason + 2));
-  lua_pushvalue (L, name);
-  lua_setfield (L, -2, "task");
-  lua_pushvalue (L, reason);
-  lua_setfield (L, -2, "reason");
-  lua_replace (L, name);
-  lua_settop (L, name);
+  int name = lua_gettop (L) - 1;
+  lua_createtable (L, 0, 4);
+  host_push (host, L, SLOT_NAME);
+  host_push (host, L, SLOT_CANCEL);
+  lua_rawset (L, -3);
+  host_push (host, L, SLOT_CANCELLED);
+  lua_setmetatable (L, -2);
+  lua_insert (L, name);
+  lua_setfield (L, name, "reason");
+  lua_setfield (L, name, "task");
 }
 
 bool error_is_cancelled (lua_State *L, allua *host, int index) {
-  bool same;
-  index = lua_absindex (L, index);
-  if (!lua_istable (L, index) || !lua_checkstack (L, 4) || !lua_getmetatable (L, index))
+  const void *meta;
+  if (lua_type (L, index) != LUA_TTABLE || !lua_checkstack (L, 1) || !lua_getmetatable (L, index))
     return false;
-  host_push (host, L, SLOT_ERROR);
-  same = lua_rawequal (L, -1, -2);
-  lua_pop (L, 2);
-  if (!same)
-    return false;
-  host_push (host, L, SLOT_NAME);
-  lua_rawget (L, index);
-  host_push (host, L, SLOT_CANCEL);
-  same = lua_rawequal (L, -1, -2);
-  lua_pop (L, 2);
-  return same;
+  meta = lua_topointer (L, -1);
+  lua_pop (L, 1);
+  return meta == host->cancelled_meta;
+}
+
+/* The message of most is never read, so it is made when it is: __index of a CancelledError. */
+static int cancelled_index (lua_State *L) {
+  lua_settop (L, 2);
+  lua_pushliteral (L, "message");
+  if (!lua_istable (L, 1) || !lua_rawequal (L, 2, 3))
+    return 0;
+  lua_pushliteral (L, "task");
+  lua_rawget (L, 1);
+  luaL_tolstring (L, -1, NULL);
+  lua_pushliteral (L, "reason");
+  lua_rawget (L, 1);
+  error_push_message (L, -1);
+  lua_pushfstring (L, "task \"%s\" was cancelled: %s", lua_tostring (L, 5), lua_tostring (L, 7));
+  lua_pushvalue (L, 3);
+  lua_pushvalue (L, 8);
+  lua_rawset (L, 1);
+  return 1;
+}
+
+static int next_field (lua_State *L) {
+  lua_settop (L, 2);
+  return lua_next (L, 1) ? 2 : 0;
+}
+
+/* Its __pairs: all fields are there to be seen. */
+static int cancelled_pairs (lua_State *L) {
+  luaL_checktype (L, 1, LUA_TTABLE);
+  lua_getfield (L, 1, "message");
+  lua_pushcfunction (L, next_field);
+  lua_pushvalue (L, 1);
+  lua_pushnil (L);
+  return 3;
 }
 
 static int error_tostring (lua_State *L) {
@@ -65,11 +90,25 @@ static int error_tostring (lua_State *L) {
   return 1;
 }
 
-void error_open (lua_State *L) {
-  static const luaL_Reg methods[] = { { "__tostring", error_tostring }, { NULL, NULL } };
+static void fill_metatable (lua_State *L, const luaL_Reg *methods) {
   luaL_setfuncs (L, methods, 0);
   lua_pushliteral (L, "allua.error");
   lua_setfield (L, -2, "__name");
+}
+
+void error_open (lua_State *L, allua *host) {
+  static const luaL_Reg methods[] = { { "__tostring", error_tostring }, { NULL, NULL } };
+  static const luaL_Reg cancelled[] = { { "__tostring", error_tostring },
+                                        { "__index", cancelled_index },
+                                        { "__pairs", cancelled_pairs },
+                                        { NULL, NULL } };
+  lua_newtable (L);
+  fill_metatable (L, methods);
+  lua_replace (L, SLOT_ERROR);
+  lua_newtable (L);
+  fill_metatable (L, cancelled);
+  host->cancelled_meta = lua_topointer (L, -1);
+  lua_replace (L, SLOT_CANCELLED);
 }
 
 /* Edit distance in which two letters swapped count once; `most + 1` when it is larger than that. */
@@ -130,13 +169,118 @@ const char *error_near_hint (lua_State *L, const struct near *near) {
   return lua_pushliteral (L, "");
 }
 
+/* Put the top of host->L into a table of the last few, in the place of the oldest: it allocates nothing. */
+static void keep (allua *host, enum slot slot) {
+  lua_rawseti (host->L, slot, host->seen + 1);
+}
+
+void error_seen (lua_State *L, allua *host, int index) {
+  if (!lua_istable (L, -1)) {
+    lua_pop (L, 1);
+    return;
+  }
+  lua_pushvalue (L, index);
+  lua_xmove (L, host->L, 1);
+  keep (host, SLOT_SEEN);
+  lua_xmove (L, host->L, 1);
+  keep (host, SLOT_SEEN_INFO);
+  host->seen_by[host->seen] = host->current;
+  host->seen = (host->seen + 1) % MOST_SEEN;
+}
+
 void error_raised (lua_State *L, allua *host, int index) {
+  index = lua_absindex (L, index);
   lua_pushvalue (L, index);
   lua_xmove (L, host->L, 1);
   host->raised_in = host->current;
   lua_replace (host->L, SLOT_RAISED);
+  lua_pushvalue (L, -1);
   lua_xmove (L, host->L, 1);
   lua_replace (host->L, SLOT_RAISED_INFO);
+  error_seen (L, host, index);
+}
+
+bool error_is_thrown (lua_State *L, allua *host, int index) {
+  bool is;
+  index = lua_absindex (L, index);
+  host_push (host, L, SLOT_THROWN);
+  is = !lua_isnil (L, -1) && lua_rawequal (L, index, -1) && host->thrown_in == host->current;
+  lua_pop (L, 1);
+  return is;
+}
+
+/* Arguments: the error, the host, the coroutine, the level. Leaves the traceback. */
+static int make_traceback (lua_State *L) {
+  allua *host = lua_touserdata (L, 2);
+  luaL_traceback (L, lua_touserdata (L, 3), NULL, (int)lua_tointeger (L, 4));
+  if (error_is_thrown (L, host, 1)) {
+    host_push (host, L, SLOT_THROWN_INFO);
+    lua_pushliteral (L, "\nin a coroutine, resumed by:");
+    lua_pushstring (L, strchr (lua_tostring (L, 5), '\n')); /* without its headline */
+    lua_concat (L, 3);
+    return 1;
+  }
+  lua_settop (L, 5);
+  return 1;
+}
+
+static int push_traceback (lua_State *L, allua *host, int index, lua_State *co, int level) {
+  index = lua_absindex (L, index);
+  lua_pushcfunction (L, make_traceback);
+  lua_pushvalue (L, index);
+  lua_pushlightuserdata (L, host);
+  lua_pushlightuserdata (L, co);
+  lua_pushinteger (L, level);
+  return lua_pcall (L, 4, 1, 0);
+}
+
+void error_thrown (lua_State *L, allua *host, int index, lua_State *co, int level) {
+  index = lua_absindex (L, index);
+  if (error_is_cancelled (L, host, index) || !lua_checkstack (L, 8)
+      || push_traceback (L, host, index, co, level + (co == L)) != LUA_OK)
+    return;
+  lua_xmove (L, host->L, 1);
+  lua_replace (host->L, SLOT_THROWN_INFO);
+  lua_pushvalue (L, index);
+  error_thrown_as (L, host);
+  lua_pop (L, 1);
+}
+
+void error_thrown_as (lua_State *L, allua *host) {
+  lua_pushvalue (L, -1);
+  lua_xmove (L, host->L, 1);
+  lua_replace (host->L, SLOT_THROWN);
+  host->thrown_in = host->current;
+}
+
+void error_push_traceback (lua_State *L, allua *host, int index) {
+  if (push_traceback (L, host, index, L, 2) != LUA_OK) {
+    lua_pop (L, 1);
+    luaL_traceback (L, L, NULL, 1);
+  }
+}
+
+/* Push the record of the last such error that was seen, by the running task or by `anybody`; else nil. */
+static void push_seen (lua_State *L, allua *host, int index, bool anybody) {
+  int i;
+  for (i = 0; i < MOST_SEEN; i++) {
+    int at = (host->seen + MOST_SEEN - 1 - i) % MOST_SEEN;
+    bool same;
+    if (!anybody && host->current && host->seen_by[at] != host->current)
+      continue;
+    lua_rawgeti (host->L, SLOT_SEEN, at + 1);
+    lua_xmove (host->L, L, 1);
+    same = lua_rawequal (L, index, -1);
+    lua_pop (L, 1);
+    if (!same)
+      continue;
+    lua_rawgeti (host->L, SLOT_SEEN_INFO, at + 1);
+    lua_xmove (host->L, L, 1);
+    if (lua_istable (L, -1))
+      return;
+    lua_pop (L, 1);
+  }
+  lua_pushnil (L);
 }
 
 void error_push_record (lua_State *L, allua *host, int index) {
@@ -147,8 +291,24 @@ void error_push_record (lua_State *L, allua *host, int index) {
     host_push (host, L, SLOT_RAISED_INFO);
   } else {
     lua_pop (L, 1);
-    lua_pushnil (L);
+    push_seen (L, host, index, false);
   }
+}
+
+void error_find_record (lua_State *L, allua *host, int index) {
+  index = lua_absindex (L, index);
+  error_push_record (L, host, index);
+  if (!lua_isnil (L, -1))
+    return;
+  lua_pop (L, 1);
+  push_seen (L, host, index, true);
+  if (!lua_isnil (L, -1) || lua_isnil (L, index))
+    return;
+  host_push (host, L, SLOT_FAILED);
+  lua_pushvalue (L, index);
+  lua_rawget (L, -2);
+  lua_replace (L, -3);
+  lua_pop (L, 1);
 }
 
 int error_raise (lua_State *L) {
@@ -156,6 +316,12 @@ int error_raise (lua_State *L) {
   lua_insert (L, -2);
   lua_concat (L, 2);
   return lua_error (L);
+}
+
+int error_raise_memory (lua_State *L, allua *host) {
+  host_push (host, L, SLOT_MEMORY);
+  lua_error (L);
+  abort (); /* never: but lua.h does not say so */
 }
 
 static int protected_tostring (lua_State *L) {

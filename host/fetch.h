@@ -8,7 +8,4 @@
    which is upvalue 1 of the caller. */
 void fetch_open (lua_State *L);
 
-/* An allua_push: what the transfer `data` was waited for. */
-int fetch_push (lua_State *L, void *data);
-
 #endif

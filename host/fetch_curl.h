@@ -39,6 +39,7 @@
   X (url_strerror)                                                                                 \
   X (url_cleanup)                                                                                  \
   X (getdate)                                                                                      \
+  X (version_info)                                                                                 \
   X (free)
 
 /* curl.easy_init is curl_easy_init, and so on. */

@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "error.h"
+#include "fetch_prepared.h"
 #include "fetch_transfer.h"
 
 /* The multi handle's place in the registry. */
@@ -20,6 +22,7 @@ struct fetch_socket {
   struct fetch_multi *multi;
   struct fetch_socket *next_idle;
   curl_socket_t fd;
+  CURL *easy;         /* of the transfer that wants it */
   int wanted, active; /* UV_READABLE, UV_WRITABLE */
   bool connection; /* opened and closed by our own callbacks; else libcurl's, only while it polls */
   bool idle;       /* in the list */
@@ -133,9 +136,21 @@ static void take_ended (struct fetch_multi *multi) {
   }
 }
 
+static void on_poll (uv_poll_t *poll, int status, int events);
+
+static bool poll_wanted (struct fetch_socket *socket) {
+  if (socket->active != socket->wanted) {
+    if (uv_poll_start (&socket->poll, socket->wanted, on_poll) != 0)
+      return false;
+    socket->active = socket->wanted;
+  }
+  return true;
+}
+
 static void on_poll (uv_poll_t *poll, int status, int events) {
   struct fetch_socket *socket = poll->data;
   struct fetch_multi *multi = socket->multi;
+  curl_socket_t fd = socket->fd;
   int flags = 0, running;
   if (!socket->wanted) {
     /* An idle connection's peer has closed it; libcurl sees that when it would use it again. */
@@ -143,20 +158,24 @@ static void on_poll (uv_poll_t *poll, int status, int events) {
     socket->active = 0;
     return;
   }
-  if (status < 0)
-    flags |= CURL_CSELECT_ERR;
+  if (status < 0) { /* libuv has stopped; what came before the reset is still there to be read */
+    socket->active = 0;
+    events = socket->wanted;
+  }
   if (events & UV_READABLE)
     flags |= CURL_CSELECT_IN;
   if (events & UV_WRITABLE)
     flags |= CURL_CSELECT_OUT;
-  multi->curl.multi_socket_action (multi->multi, socket->fd, flags, &running);
+  multi->curl.multi_socket_action (multi->multi, fd, flags, &running);
+  if (status < 0 && (socket = find_socket (multi, fd)) && socket->wanted && !poll_wanted (socket))
+    multi->curl.multi_socket_action (multi->multi, fd, CURL_CSELECT_ERR, &running);
   take_ended (multi);
 }
 
 static int on_socket (CURL *easy, curl_socket_t fd, int what, void *data, void *unused) {
   struct fetch_multi *multi = data;
   struct fetch_socket *socket = find_socket (multi, fd);
-  (void)easy, (void)unused;
+  (void)unused;
   if (what == CURL_POLL_REMOVE) {
     if (!socket)
       return 0;
@@ -173,14 +192,10 @@ static int on_socket (CURL *easy, curl_socket_t fd, int what, void *data, void *
   }
   if (!socket && !(socket = add_socket (multi, fd, false)))
     return -1;
+  socket->easy = easy;
   socket->wanted
       = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
-  if (socket->active != socket->wanted) {
-    if (uv_poll_start (&socket->poll, socket->wanted, on_poll) != 0)
-      return -1;
-    socket->active = socket->wanted;
-  }
-  return 0;
+  return poll_wanted (socket) ? 0 : -1;
 }
 
 static curl_socket_t on_open_socket (void *data, curlsocktype purpose,
@@ -294,8 +309,7 @@ struct fetch_multi *fetch_multi_of (lua_State *L, allua *host) {
   lua_rawsetp (L, LUA_REGISTRYINDEX, &multi_key);
   multi = make (L, host);
   if (!multi) {
-    host_push (host, L, SLOT_MEMORY);
-    lua_error (L);
+    error_raise_memory (L, host);
   }
   lua_pushlightuserdata (L, multi);
   lua_rawsetp (L, LUA_REGISTRYINDEX, &multi_key);
@@ -323,6 +337,26 @@ size_t fetch_multi_count_idle (allua *host) {
   return count + (uv_is_active ((const uv_handle_t *)&multi->prepare) != 0);
 }
 
+size_t fetch_multi_count_inside (allua *host, bool (*inside) (int fd, void *data), void *data) {
+  const uint64_t soon = 20; /* ms */
+  const struct fetch_multi *multi = find (host);
+  size_t count = 0, fd;
+  /* libcurl does its own work when its timer fires. */
+  if (!multi
+      || (uv_is_active ((const uv_handle_t *)&multi->timer)
+          && uv_timer_get_due_in (&multi->timer) < soon))
+    return 0;
+  for (fd = 0; fd < multi->socket_size; fd++) {
+    const struct fetch_socket *socket = multi->sockets[fd];
+    struct transfer *transfer = NULL;
+    if (!socket || !socket->wanted || !inside ((int)fd, data))
+      continue;
+    multi->curl.easy_getinfo (socket->easy, CURLINFO_PRIVATE, &transfer);
+    count += transfer && transfer->promise;
+  }
+  return count;
+}
+
 void fetch_multi_close (allua *host) {
   lua_State *L = host->main;
   struct fetch_multi *multi = find (host);
@@ -334,6 +368,7 @@ void fetch_multi_close (allua *host) {
   multi->closed = true;
   while (multi->transfers)
     fetch_transfer_drop (multi->transfers);
+  fetch_prepared_close (multi);
   while (multi->spares)
     multi->curl.easy_cleanup (multi->spare[--multi->spares]);
   multi->curl.multi_cleanup (multi->multi);

@@ -6,6 +6,7 @@
 #include "state.h"
 
 struct fetch_socket;
+struct handle;
 struct transfer;
 
 struct fetch_multi {
@@ -22,6 +23,8 @@ struct fetch_multi {
   struct transfer *transfers; /* under way */
   CURL *spare[32];
   size_t spares;
+  struct handle *handles, *newest, *oldest; /* of prepared requests; idle ones */
+  size_t idle_handles;
   int open;    /* handles that libuv knows of */
   bool closed; /* freed with the last of them */
 };
@@ -35,6 +38,9 @@ void fetch_multi_close (allua *host);
 
 /* How many of the active handles serve no transfer, but are about to stop. Allocates nothing. */
 size_t fetch_multi_count_idle (allua *host);
+
+/* How many tasks wait for a transfer whose connection is `inside`. Allocates nothing. */
+size_t fetch_multi_count_inside (allua *host, bool (*inside) (int fd, void *data), void *data);
 
 /* A clean easy handle with all that has to do with sockets set, or NULL when there is no memory. Give it
    back outside of libcurl's callbacks, when it is out of the multi handle. */

@@ -4,10 +4,10 @@
 #include <string.h>
 #include <strings.h>
 
-#include "fetch.h"
-
 #define MAX_HEAD ((size_t)256 << 10)
 #define HIGH_WATER ((size_t)256 << 10) /* of a body that nobody takes */
+
+enum { SWITCHING = 101 }; /* to another protocol, which is none of ours */
 
 /* ── what comes ── */
 
@@ -40,7 +40,7 @@ static void wake (struct transfer *transfer) {
   if (!promise || !fetch_transfer_has (transfer, transfer->want))
     return;
   transfer->promise = NULL;
-  allua_promise_resolve (promise, fetch_push, transfer);
+  allua_promise_resolve (promise, transfer->push, transfer->push_data);
 }
 
 static void note_type (struct transfer *transfer, const char *line, size_t length) {
@@ -75,8 +75,9 @@ static size_t on_header (char *line, size_t one, size_t length, void *data) {
   note_type (transfer, line, length);
   if (!append (transfer, &transfer->head, line, length))
     return 0;
-  if ((line[0] == '\r' || line[0] == '\n')
-      && (transfer->status >= 200 || transfer->status == 101)) {
+  if (transfer->status == SWITCHING) /* libcurl would wait for what comes behind it */
+    return 0;
+  if ((line[0] == '\r' || line[0] == '\n') && transfer->status >= 200) {
     transfer->head_done = true;
     wake (transfer);
   }
@@ -116,6 +117,13 @@ void fetch_transfer_collect (struct transfer *transfer, uint64_t limit) {
     fetch_transfer_drop (transfer);
   }
   fetch_transfer_resume (transfer);
+}
+
+bool fetch_transfer_end_text (struct transfer *transfer) {
+  if (!append (transfer, &transfer->body, "", 1))
+    return false;
+  transfer->body.length--;
+  return true;
 }
 
 bool fetch_transfer_has (const struct transfer *transfer, enum transfer_want want) {
@@ -173,10 +181,16 @@ static void let_go (struct transfer *transfer) {
   const struct curl *curl;
   if (!transfer->easy)
     return;
+  if (transfer->timer.place)
+    timer_stop (transfer->host, &transfer->timer);
   curl = &multi->curl;
   if (transfer->place)
     curl->multi_remove_handle (multi->multi, transfer->easy);
   unlink_transfer (transfer);
+  if (transfer->kept) {
+    transfer->easy = NULL;
+    return;
+  }
   fetch_multi_give_back (multi, transfer->easy);
   transfer->easy = NULL;
   curl->slist_free_all (transfer->headers);
@@ -185,13 +199,59 @@ static void let_go (struct transfer *transfer) {
   transfer->form = NULL;
 }
 
+/* A proxy that makes no tunnel has no code of its own. */
+static bool is_refused_tunnel (const struct transfer *transfer, CURLcode result) {
+  long status = 0;
+  if (result != CURLE_RECV_ERROR)
+    return false;
+  transfer->multi->curl.easy_getinfo (transfer->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+  return status >= 300;
+}
+
+/* The name of the server, which we look up for a SOCKS proxy that is given addresses. */
+static bool is_unknown_host (const struct transfer *transfer, CURLcode result) {
+  long why = CURLPX_OK;
+  if (result != CURLE_PROXY)
+    return false;
+  transfer->multi->curl.easy_getinfo (transfer->easy, CURLINFO_PROXY_ERROR, &why);
+  return why == CURLPX_RESOLVE_HOST;
+}
+
 void fetch_transfer_ended (struct transfer *transfer, CURLcode result) {
+  const char *words = transfer->multi->curl.easy_strerror (result);
+  if (result == CURLE_OK && !transfer->head_done) { /* which libcurl does not mind */
+    result = CURLE_PARTIAL_FILE;
+    words = "the reply was cut off in its head";
+  }
+  if (result == CURLE_OUT_OF_MEMORY
+      && !transfer->head_done) /* libcurl's limit, and its code for it */
+    words = "out of memory, or a line of the head is longer than 100 KiB";
+  if (result == CURLE_WRITE_ERROR && transfer->status == SWITCHING) {
+    result = CURLE_WEIRD_SERVER_REPLY;
+    words = "the server switches to another protocol (status 101), which fetch does not speak";
+    transfer->problem[0] = '\0';
+  }
+  if (is_refused_tunnel (transfer, result))
+    result = CURLE_PROXY;
+  else if (is_unknown_host (transfer, result))
+    result = CURLE_COULDNT_RESOLVE_HOST;
   transfer->result = result;
   if (result != CURLE_OK && !transfer->problem[0])
-    strncat (transfer->problem, transfer->multi->curl.easy_strerror (result),
-             sizeof transfer->problem - 1);
+    strncat (transfer->problem, words, sizeof transfer->problem - 1);
   let_go (transfer);
   wake (transfer);
+}
+
+static void on_limit (allua *host, struct timer *timer) {
+  struct transfer *transfer
+      = (struct transfer *)((char *)timer - offsetof (struct transfer, timer));
+  (void)host;
+  fetch_transfer_ended (transfer, CURLE_OPERATION_TIMEDOUT);
+}
+
+bool fetch_transfer_limit (struct transfer *transfer, allua *host, double seconds) {
+  transfer->host = host;
+  return timer_start (host, &transfer->timer, seconds, on_limit);
 }
 
 void fetch_transfer_drop (struct transfer *transfer) {

@@ -3,6 +3,7 @@
 #define FETCH_TRANSFER_H
 
 #include "fetch_multi.h"
+#include "timer.h"
 
 /* What a task waits for. */
 enum transfer_want {
@@ -32,16 +33,26 @@ struct transfer {
   bool streaming; /* the body waits in bounds until it is taken */
   bool paused;
   bool too_large, dropped;
+  bool kept;      /* the easy handle and the headers are used again, by whoever prepared it */
+  bool own_proxy; /* an option says which proxy, or that there is none */
+  bool direct;    /* libcurl is told that there is none, and looks for none */
   uint64_t received, limit; /* of the body, bytes */
   CURLcode result;
   enum transfer_want want;
   allua_promise *promise; /* of the task that wants it, until it is settled */
+  allua_push push;        /* what it is settled with */
+  void *push_data;
+  allua *host;        /* while `timer` is started */
+  struct timer timer; /* its end in virtual time, which libcurl does not know */
   char problem[CURL_ERROR_SIZE];
 };
 
 /* Set what any transfer needs, and hand it to libcurl. False: no memory, or libcurl refused. */
 bool fetch_transfer_prepare (struct transfer *transfer, struct fetch_multi *multi);
 bool fetch_transfer_start (struct transfer *transfer);
+
+/* Have it end with a timeout after so much virtual time. False: no memory. */
+bool fetch_transfer_limit (struct transfer *transfer, allua *host, double seconds);
 
 /* Stop it, if it has not ended; whoever waits is told. Outside of libcurl's callbacks. */
 void fetch_transfer_drop (struct transfer *transfer);
@@ -57,6 +68,9 @@ void fetch_transfer_resume (struct transfer *transfer);
 
 /* Collect the rest of the body, up to `limit` bytes of it all. */
 void fetch_transfer_collect (struct transfer *transfer, uint64_t limit);
+
+/* Put a NUL behind the body. False: no memory. */
+bool fetch_transfer_end_text (struct transfer *transfer);
 
 bool fetch_transfer_has (const struct transfer *transfer, enum transfer_want want);
 

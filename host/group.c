@@ -14,60 +14,79 @@ const char *group_kind_name (enum group_kind kind) {
 struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32_t size,
                          bool named) {
   size_t bytes = offsetof (struct group, tasks) + size * sizeof (struct task);
-  int keys = (int)(named ? 2 * size : size);
+  bool tabled = named && size > MOST_NAMES;
+  int values = tabled ? VALUE_FUNCTIONS : named ? VALUE_SHAPE + (int)size : VALUE_AUX;
   struct group *group;
   uint32_t i;
-  luaL_checkstack (L, 8, "too many values for a group");
-  group = lua_newuserdatauv (L, bytes, 2);
+  group = lua_newuserdatauv (L, bytes, values);
   memset (group, 0, offsetof (struct group, tasks));
   group->host = host;
   group->kind = (uint8_t)kind;
   group->size = group->pending = size;
+  group->base = named && !tabled ? VALUE_FUNCTIONS : 1;
   group->named = named;
-  group->anchor = LUA_NOREF;
+  group->tabled = tabled;
   group->promise = size ? &group->tasks[0].promise : NULL;
   for (i = 0; i < size; i++)
-    group->tasks[i] = (struct task){ .group = group, .index = i, .promise.place = i + 1 };
-  lua_createtable (L, keys + AUX, 0);
-  /* Something is there from the start, so that setting them later finds a place, without memory. */
-  lua_pushboolean (L, 0);
-  lua_rawseti (L, -2, keys + REASON);
-  lua_pushboolean (L, 0);
-  lua_rawseti (L, -2, keys + AUX);
-  if (named)
-    lua_createtable (L, 0, (int)size);
-  else
+    group->tasks[i] = (struct task){ .group = group, .index = i };
+  if (tabled) {
     lua_createtable (L, (int)size, 0);
-  lua_pushvalue (L, -2);
-  lua_setiuservalue (L, -4, 1);
-  lua_pushvalue (L, -1);
-  lua_setiuservalue (L, -4, 2);
+    lua_setiuservalue (L, -2, VALUE_FUNCTIONS);
+  }
+  lua_createtable (L, named ? 0 : (int)size, named ? (int)size : 0);
+  lua_setiuservalue (L, -2, VALUE_RESULTS);
   return group;
 }
 
-lua_Integer group_key (const struct group *group, enum group_slot slot) {
-  return (lua_Integer)group->size * (group->named ? 2 : 1) + slot;
+/* The free places of SLOT_LIVE are a list: each has the number of the next. */
+void group_anchor (lua_State *L, struct group *group) {
+  allua *host = group->host;
+  if (host->live_free) {
+    group->anchor = host->live_free;
+    lua_rawgeti (host->L, SLOT_LIVE, group->anchor);
+    host->live_free = (int)lua_tointeger (host->L, -1);
+    lua_pop (host->L, 1);
+    lua_pushvalue (L, -1);
+    lua_xmove (L, host->L, 1);
+    lua_rawseti (host->L, SLOT_LIVE, group->anchor);
+  } else {
+    host_push (host, L, SLOT_LIVE);
+    lua_pushvalue (L, -2);
+    lua_rawseti (L, -2, host->live_places + 1);
+    lua_pop (L, 1);
+    group->anchor = ++host->live_places;
+  }
+}
+
+void group_release (struct group *group) {
+  allua *host = group->host;
+  if (host->loaded == group) {
+    lua_pushnil (host->L);
+    lua_replace (host->L, SLOT_GROUP);
+    host->loaded = NULL;
+  }
+  lua_pushinteger (host->L, host->live_free);
+  lua_rawseti (host->L, SLOT_LIVE, group->anchor);
+  host->live_free = group->anchor;
+  group->anchor = 0;
 }
 
 void group_load (struct group *group) {
   allua *host = group->host;
-  lua_State *L = host->L;
   if (host->loaded == group)
     return;
-  lua_rawgeti (L, SLOT_LIVE, group->anchor);
-  lua_getiuservalue (L, -1, 2);
-  lua_replace (L, SLOT_RESULTS);
-  lua_getiuservalue (L, -1, 1);
-  lua_replace (L, SLOT_SLOTS);
-  lua_replace (L, SLOT_GROUP);
+  lua_rawgeti (host->L, SLOT_LIVE, group->anchor);
+  lua_replace (host->L, SLOT_GROUP);
   host->loaded = group;
 }
 
-int group_get (lua_State *L, int index, enum group_slot slot) {
-  struct group *group = lua_touserdata (L, index);
+int group_get (lua_State *L, int index, lua_Integer slot) {
   int type;
-  lua_getiuservalue (L, index, 1);
-  type = lua_rawgeti (L, -1, group_key (group, slot));
+  if (slot <= AUX)
+    return lua_getiuservalue (L, index, (int)slot);
+  if (lua_getiuservalue (L, index, VALUE_EXTRA) == LUA_TNIL)
+    return LUA_TNIL;
+  type = lua_rawgeti (L, -1, slot);
   lua_remove (L, -2);
   return type;
 }
@@ -76,23 +95,63 @@ int group_peek (lua_State *L, struct group *group, enum group_slot slot) {
   lua_State *own = group->host->L;
   int type;
   group_load (group);
-  type = lua_rawgeti (own, SLOT_SLOTS, group_key (group, slot));
+  type = group_get (own, SLOT_GROUP, slot);
   if (L != own)
     lua_xmove (own, L, 1);
   return type;
 }
 
-void group_set (lua_State *L, int index, enum group_slot slot) {
-  struct group *group = lua_touserdata (L, index);
-  lua_getiuservalue (L, index, 1);
+void group_push_extra (lua_State *L, int index) {
+  index = lua_absindex (L, index);
+  if (lua_getiuservalue (L, index, VALUE_EXTRA) != LUA_TNIL)
+    return;
+  lua_pop (L, 1);
+  lua_newtable (L);
+  lua_pushvalue (L, -1);
+  lua_setiuservalue (L, index, VALUE_EXTRA);
+}
+
+void group_set (lua_State *L, int index, lua_Integer slot) {
+  if (slot <= AUX) {
+    lua_setiuservalue (L, index, (int)slot);
+    return;
+  }
+  group_push_extra (L, index);
   lua_insert (L, -2);
-  lua_rawseti (L, -2, group_key (group, slot));
+  lua_rawseti (L, -2, slot);
   lua_pop (L, 1);
 }
 
 void group_put (struct group *group, enum group_slot slot) {
   group_load (group);
-  lua_rawseti (group->host->L, SLOT_SLOTS, group_key (group, slot));
+  lua_setiuservalue (group->host->L, SLOT_GROUP, (int)slot);
+}
+
+/* Push the table in which a task's function is, unless that is a user value. */
+static bool push_own_table (lua_State *L, int index, const struct group *group) {
+  if (group->named && !group->tabled)
+    return false;
+  lua_getiuservalue (L, index, group->named ? VALUE_FUNCTIONS : VALUE_RESULTS);
+  return true;
+}
+
+int group_push_own (lua_State *L, int index, const struct task *task) {
+  int type;
+  if (!push_own_table (L, index, task->group))
+    return lua_getiuservalue (L, index, (int)group_place (task));
+  type = lua_rawgeti (L, -1, group_place (task));
+  lua_remove (L, -2);
+  return type;
+}
+
+void group_set_own (lua_State *L, int index, const struct task *task) {
+  if (!push_own_table (L, index, task->group)) {
+    lua_setiuservalue (L, index, (int)group_place (task));
+    return;
+  }
+  lua_insert (L, -2);
+  lua_rawseti (L, -2, group_place (task));
+  lua_pop (L, 1);
 }
 
 struct group_options *group_extend (lua_State *L, int index) {
@@ -132,9 +191,11 @@ void group_push_name_at (lua_State *L, int index, const struct task *task) {
     push_number (L, task);
     return;
   }
-  lua_getiuservalue (L, index, 1);
-  lua_rawgeti (L, -1, group_place (task) + 1);
-  lua_remove (L, -2);
+  lua_getiuservalue (L, index, VALUE_SHAPE);
+  shape_push_names (L, -1, task->group->shape);
+  shape_push_name (L, -1, task->group->shape, task->index);
+  lua_replace (L, -3);
+  lua_pop (L, 1);
 }
 
 void group_push_name (lua_State *L, const struct task *task) {
@@ -145,7 +206,7 @@ void group_push_name (lua_State *L, const struct task *task) {
     return;
   }
   group_load (group);
-  lua_rawgeti (own, SLOT_SLOTS, group_place (task) + 1);
+  group_push_name_at (own, SLOT_GROUP, task);
   if (L != own)
     lua_xmove (own, L, 1);
 }
@@ -216,7 +277,9 @@ void group_push_reason (lua_State *L, const struct task *task) {
   if (task->own_reason) {
     lua_State *own = group->host->L;
     group_load (group);
-    lua_rawgeti (own, SLOT_SLOTS, -(lua_Integer)task->index - 1);
+    lua_getiuservalue (own, SLOT_GROUP, VALUE_EXTRA);
+    lua_rawgeti (own, -1, -(lua_Integer)task->index - 1);
+    lua_remove (own, -2);
     if (L != own)
       lua_xmove (own, L, 1);
     return;

@@ -3,6 +3,7 @@
 #define GROUP_H
 
 #include "promise.h"
+#include "shape.h"
 #include "timer.h"
 
 /* A task is on the ready queue, or waits for exactly one thing, or runs, or has ended. Whoever takes
@@ -35,22 +36,26 @@ struct task {
   struct group *group;
   struct group *children; /* groups that it owns and that have not ended */
   const void *context;    /* its task-local values: the address of a table, see context.h */
+  uint32_t since;         /* when its wait began: ms of the loop's time, modulo 2^32 */
+  uint32_t row;           /* where progress shows it, see progress.h; 0: nowhere */
   uint32_t index;         /* in the group, from 0 */
   int anchor;             /* of co in SLOT_COROUTINES */
   uint8_t state, wait, wake;
   uint8_t shields;   /* > 0: cancelling is held back */
   uint8_t swallowed; /* times that it was cancelled and went on */
+  uint8_t spans;     /* open on its track, see tracer.h */
   bool cancelled : 1;
   bool own_reason : 1;  /* cancelled alone: the reason is in the group's slots, at -(index + 1) */
   bool failed : 1;      /* its function raised; the error is its one result */
   bool joined : 1;      /* its children have ended: settle it */
   bool stop : 1;        /* it would not end: never resume it again */
   bool exposed : 1;     /* its script has seen its coroutine: do not use that again */
-  bool has_nil : 1;     /* fulfilled with nil: its name still holds the marker */
+  bool has_nil : 1;     /* fulfilled with nil */
   bool nothing : 1;     /* fulfilled with no value at all */
   bool several : 1;     /* fulfilled with more than one value: a table of them in the slots */
   bool hook_failed : 1; /* on_settle raised: its error is on top of the results */
   bool inside : 1;      /* waits for a group, and runs the ready queue on its own stack meanwhile */
+  bool traced : 1;      /* its track has begun */
   bool place : 1;       /* counts in the group's `running` */
 };
 
@@ -78,17 +83,15 @@ struct group_options {
   struct ring places;      /* tasks that wait for a place: resumed ones before new ones */
   struct ring fresh;
   bool on_settle;
+  bool unseen; /* debug = false: not part of another group's waterfall either */
   struct trace *trace;
+  uint32_t track; /* of its first task on the stream, see tracer.h */
   void (*done) (lua_State *L, int status, int results, void *data); /* GROUP_ROOT */
   void *done_data;
 };
 
 /* A group's tasks have all ended before its `all` returns or raises. Owned by the collector; while it
-   is under way SLOT_LIVE anchors it. User values: 1 the slots, 2 the results.
-
-   Slots (a table): for each task its function, then its error or several values (see group_place), and
-   its name where there are names, in pairs; after them the few of `group_slot`. Results: name → value; with names,
-   once one was read too early, the task's address as a light userdata for those without a value. */
+   is under way SLOT_LIVE anchors it. What it has of Lua's is in its user values, see group_value. */
 struct group {
   struct promise *promise; /* the first member of every promise object: see GROUP_SPAWN */
   allua *host;
@@ -96,10 +99,11 @@ struct group {
   struct group *next, *previous; /* the owner's other children, or the host's other roots */
   struct group *cancel_next;     /* work list of a cancelling */
   struct group_options *options; /* NULL, or in a userdata in the slots */
+  struct shape *shape;           /* its names; NULL: it has none */
   lua_State *at;                 /* where the owner waits */
   uint32_t size, pending;
-  uint32_t nils;             /* tasks that gave nil */
-  uint32_t winner;           /* race, any; each: the failing one. Index + 1, 0: none */
+  uint32_t base;             /* of the tasks' places, see group_place */
+  uint32_t winner;           /* race, any, flow; each: the failing one. Index + 1, 0: none */
   uint32_t epoch, seen, via; /* cycle: tasks seen blocked in this search, the first of them */
   uint32_t passed;           /* cycle: the search that has gone through it forward */
   int anchor;                /* in SLOT_LIVE */
@@ -115,16 +119,31 @@ struct group {
   bool has_signal : 1;
   bool hook_failed : 1; /* failed by on_settle: even all_settled raises that */
   bool adopts : 1;      /* there are promises among its tasks: they run, cancelled or not */
-  bool mapped : 1;      /* the results say which task it is of those that have no value */
+  bool tabled : 1;      /* its functions are in a table, as its names are */
   bool patient : 1;     /* what its one task spawned is waited for, not cancelled, when that ends */
   struct ring settled;  /* each: ended, not handed out yet */
   struct task tasks[];
 };
 
+/* The user values of a group. Each is there from the start, so that setting one needs no memory. */
+enum group_value {
+  /* A table of what only some groups have, or nil: the group_slot from RECORDS on. */
+  VALUE_EXTRA = 1,
+  /* A table: name → value. Without names it has each task's function, or a map's item, until there is the
+     value or the error. */
+  VALUE_RESULTS,
+  VALUE_REASON,
+  VALUE_AUX,
+  /* Only with names: the shape, … */
+  VALUE_SHAPE,
+  /* … and for each task its function, then its error, from here on, or in a table. */
+  VALUE_FUNCTIONS
+};
+
 enum group_slot {
-  REASON = 1, /* the error that ended the group, or why it is cancelled */
-  AUX,        /* map: the function; flow: the values of finish */
-  RECORDS,    /* index → record of a failure, see error.h */
+  REASON = VALUE_REASON, /* the error that ended the group, or why it is cancelled */
+  AUX = VALUE_AUX, /* map: the function; flow: the values of finish; spawn: see core.answers */
+  RECORDS,         /* index → record of a failure, see error.h */
   SIGNAL,
   ON_SETTLE,
   LABEL,
@@ -132,38 +151,53 @@ enum group_slot {
   OPTIONS, /* anchor of group.options */
   OUTSIDE, /* anchor of the signal from outside */
   TRACE,   /* anchor of options.trace */
-  CONTEXT  /* anchor of the tasks' context */
+  CONTEXT, /* anchor of the tasks' context */
+  SEVERAL /* and from it on one a task, see group_several; why it is cancelled alone at -(index + 1) */
 };
 
-/* Stands in the slots of a map for an item that is nil. */
+/* Stands in a map's results for an item that is nil. */
 extern const char group_no_item;
 
 /* What Lua calls it. */
 const char *group_kind_name (enum group_kind kind);
 
-/* Make a group of `size` tasks and push it. Raises when there is no memory. `named`: its names will
-   be in the slots. The tables are at *slots and *results of L's stack (above the group). */
+/* Make a group of `size` tasks and push it; needs two places on the stack. Raises when there is no memory.
+   `named`: they will have names. */
 struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32_t size,
                          bool named);
 
-/* The integer key of a special slot. */
-lua_Integer group_key (const struct group *group, enum group_slot slot);
+/* Anchor a group, on top of L, and let go of it. The first may raise. */
+void group_anchor (lua_State *L, struct group *group);
+void group_release (struct group *group);
 
-/* Bring the group's tables into SLOT_GROUP, SLOT_SLOTS, SLOT_RESULTS. Only while it is under way. */
+/* Bring the group into SLOT_GROUP. Only while it is under way. */
 void group_load (struct group *group);
 
 /* Push one of the special slots of the group at `index` of L / of a group under way. */
-int group_get (lua_State *L, int index, enum group_slot slot);
+int group_get (lua_State *L, int index, lua_Integer slot);
 int group_peek (lua_State *L, struct group *group, enum group_slot slot);
 
 /* Set one, popping the value from L; may allocate, so may raise, but for REASON and AUX. */
-void group_set (lua_State *L, int index, enum group_slot slot);
+void group_set (lua_State *L, int index, lua_Integer slot);
 
 /* The same for a group under way; REASON and AUX only: never raises. Pops from host->L. */
 void group_put (struct group *group, enum group_slot slot);
 
 /* The group's extra part, made when first needed. The group is at `index` of L. May raise. */
 struct group_options *group_extend (lua_State *L, int index);
+
+/* Push a task's function, later its error; set it, popping the value: never raises. The group is at
+   `index` of L. */
+int group_push_own (lua_State *L, int index, const struct task *task);
+void group_set_own (lua_State *L, int index, const struct task *task);
+
+/* The slot of what a task gave, where that was several values. */
+static inline lua_Integer group_several (const struct task *task) {
+  return SEVERAL + (lua_Integer)task->index;
+}
+
+/* Push the table of what only some groups have, made when first needed: may raise. */
+void group_push_extra (lua_State *L, int index);
 
 /* Push a task's name. The group must be under way, or be at `index`. */
 void group_push_name (lua_State *L, const struct task *task);
@@ -196,9 +230,23 @@ static inline bool group_is_waited (const struct group *group) {
          && (owner->wait == WAIT_GROUP || owner->wait == WAIT_NEXT);
 }
 
-/* The key of a task's function, then of its error or several values, in the slots; its name is next. */
+/* The key of a task's function, then of its error: its number in the results, or, with names, that of a
+   user value, or of a place in the table of functions. */
 static inline lua_Integer group_place (const struct task *task) {
-  return (lua_Integer)task->promise.place;
+  return (lua_Integer)task->group->base + task->index;
+}
+
+/* Append to the waiters; the task must not be in another ring or list. */
+static inline void promise_add_waiter (struct promise *promise, struct task *task) {
+  struct task *first = promise->waiters;
+  if (!first) {
+    promise->waiters = task->link.next = task->link.previous = task;
+  } else {
+    struct task *last = first->link.previous;
+    task->link.next = first;
+    task->link.previous = last;
+    last->link.next = first->link.previous = task;
+  }
 }
 
 static inline void ring_push (struct ring *ring, struct task *task) {

@@ -7,18 +7,27 @@
 #include <string.h>
 
 #include "all.h"
+#include "clock.h"
 #include "cycle.h"
 #include "deadlock.h"
 #include "error.h"
 #include "fetch_multi.h"
+#include "fill.h"
 #include "lib.h"
 #include "loop.h"
 #include "luvs.h"
+#include "postgres.h"
+#include "progress.h"
 #include "promise_object.h"
 #include "runner.h"
 #include "script.h"
 #include "settle.h"
+#include "shape.h"
+#include "sqlite_host.h"
+#include "trace.h"
+#include "tracer.h"
 #include "warn.h"
+#include "watch.h"
 
 /* Keys of the registry. */
 static const char host_key = 'h';    /* the box */
@@ -30,7 +39,7 @@ int luaopen_cjson_safe (lua_State *L); /* which Debian's header leaves out */
 
 static void tear_down (allua *host);
 
-static void on_turn (allua *host) {
+static void turn (allua *host) {
   if (host->tearing) {
     tear_down (host);
     return;
@@ -38,6 +47,18 @@ static void on_turn (allua *host) {
   sched_turn (host);
   if (host->close_asked && !host->turns && !host->runs)
     allua_close (host);
+}
+
+static void on_turn (allua *host) {
+  if (host->clock_blocked)
+    clock_reconsider (host);
+  turn (host);
+}
+
+static void on_polled (allua *host) {
+  if (host->clocks && !host->tearing && !host->turns)
+    clock_look (host);
+  turn (host);
 }
 
 static void on_posts (allua *host) {
@@ -88,7 +109,11 @@ static int close_box (lua_State *L) {
   if (host->turns || host->runs) {
     /* From inside a task, so the process is about to exit: the host is left as it is, but the loop
        must not call it any more. */
+    tracer_close (host);
+    progress_close (host);
     fetch_multi_close (host);
+    sqlite_host_close (host);
+    postgres_close (host);
     loop_close (host, NULL);
     *box = NULL;
   } else {
@@ -123,22 +148,34 @@ static void set_function (lua_State *L, enum slot slot, lua_CFunction function) 
 }
 
 /* On the scheduler's thread, its box on top. Protected by the caller. */
-static void fill_slots (lua_State *L) {
+static void fill_slots (lua_State *L, allua *host) {
+  int i;
   lua_replace (L, SLOT_BOX);
   set_table (L, SLOT_LIVE);
+  set_table (L, SLOT_PENDING);
   set_table (L, SLOT_COROUTINES);
+  lua_createtable (L, SHAPES, 0);
+  lua_replace (L, SLOT_SHAPES);
+  shape_forget (host);
   set_table (L, SLOT_SELF);
   set_table (L, SLOT_PROMISE);
   set_table (L, SLOT_SIGNAL);
   set_weak_table (L, SLOT_PROMISES, "k");
+  set_weak_table (L, SLOT_FAILED, "k");
+  set_weak_table (L, SLOT_SEEN, "v");
+  set_table (L, SLOT_SEEN_INFO);
+  for (i = 1; i <= MOST_SEEN; i++) {
+    lua_pushboolean (L, 0);
+    lua_rawseti (L, SLOT_SEEN, i);
+    lua_pushboolean (L, 0);
+    lua_rawseti (L, SLOT_SEEN_INFO, i);
+  }
   set_weak_table (L, SLOT_CONTEXTS, "v");
   luaL_newmetatable (L, "allua.task");
   lua_replace (L, SLOT_TASK);
   luaL_newmetatable (L, "allua.controller");
   lua_replace (L, SLOT_CONTROLLER);
-  lua_newtable (L);
-  error_open (L);
-  lua_replace (L, SLOT_ERROR);
+  error_open (L, host);
   set_string (L, SLOT_MEMORY, "not enough memory");
   set_string (L, SLOT_YIELDED, "attempt to yield from outside a coroutine");
   set_string (L, SLOT_NAME, "name");
@@ -203,7 +240,7 @@ static int open_lua (lua_State *L) {
     lua_pushnil (host->L);
   lua_pushvalue (L, -1);
   lua_xmove (L, host->L, 1);
-  fill_slots (host->L);
+  fill_slots (host->L, host);
   lua_pushvalue (L, -1);
   lua_rawsetp (L, LUA_REGISTRYINDEX, &host_key);
   *box = host;
@@ -240,8 +277,10 @@ static void destroy (allua *host) {
   struct mem mem = host->mem;
   if (host->own_state && host->main)
     lua_close (host->main);
+  trace_close (host);
   cycle_close (host);
-  timer_give_back (host);
+  fill_give_back (host);
+  deadlines_give_back (host);
   script_forget_error (host);
   if (host->pool)
     mem_resize (&host->mem, host->pool, host->pool_size * sizeof *host->pool, 0);
@@ -258,7 +297,8 @@ static void destroy (allua *host) {
 static int forget_host (lua_State *L);
 
 allua *allua_open (const allua_options *given) {
-  static const struct loop_calls calls = { on_turn, timer_run, on_posts, sched_rest };
+  static const struct loop_calls calls
+      = { on_turn, on_polled, timer_run, on_posts, sched_rest, clock_complain };
   allua_options options;
   struct opening opening;
   struct mem mem;
@@ -279,6 +319,8 @@ allua *allua_open (const allua_options *given) {
   host->mem = mem;
   host->own_state = !options.state;
   host->on_error = options.on_error;
+  host->on_slow = options.on_slow;
+  watch_count (host, options.slow_turn, options.stuck_turn);
   host->data = options.data;
   host->ended = settle_ended;
   host->fulfilled = settle_fulfilled;
@@ -314,7 +356,9 @@ allua *allua_open (const allua_options *given) {
     host->main = lua_tothread (options.state, -1);
     lua_pop (options.state, 1);
   } else {
-    host->main = lua_newstate (mem_lua, &host->mem);
+    void *data;
+    lua_Alloc alloc = mem_for_lua (&host->mem, &data);
+    host->main = lua_newstate (alloc, data);
   }
   status = LUA_ERRMEM;
   /* The main thread's stack has room from the start, so that closing needs no memory. */
@@ -510,10 +554,17 @@ void allua_close (allua *host) {
       sched_turn (host);
   }
   settle_stop_all (host);
+  if (host->joined)
+    host->joined (host);
+  clock_keep (host, 0);
+  tracer_close (host);
+  progress_close (host);
   protect (host, report_unhandled_promises);
   protect (host, close_promises);
   luvs_close_all (host);
   fetch_multi_close (host);
+  sqlite_host_close (host);
+  postgres_close (host);
   host->tearing = true;
   if (!host->own_loop) {
     tear_down (host);

@@ -1,6 +1,5 @@
 #include "http_parser.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -21,7 +20,13 @@ enum state {
   COUNTED,
   CHUNK_FIRST,
   CHUNK_SIZE,
-  CHUNK_EXTENSION,
+  EXTENSION_FIRST, /* ;name=token or ;name="quoted", without the white space that 7.1.1 calls bad */
+  EXTENSION_NAME,
+  EXTENSION_VALUE_FIRST,
+  EXTENSION_VALUE,
+  EXTENSION_QUOTED,
+  EXTENSION_ESCAPED,
+  EXTENSION_END,
   CHUNK_LF,
   CHUNK_DATA,
   CHUNK_DATA_CR,
@@ -37,22 +42,24 @@ enum state {
 
 enum { CHUNK_LINE = 256 };
 
-void http_parser_init (struct http_parser *parser, const struct http_limits *limits) {
+void http_parser_init (struct http_parser *parser, const struct http_limits *limits,
+                       struct mem *mem) {
   memset (parser, 0, sizeof *parser);
   parser->limits = *limits;
+  parser->mem = mem;
   parser->state = START;
 }
 
 void http_parser_free (struct http_parser *parser) {
-  free (parser->head);
-  free (parser->fields);
+  mem_resize (parser->mem, parser->head, parser->head_size, 0);
+  mem_resize (parser->mem, parser->fields, parser->field_size * sizeof *parser->fields, 0);
   parser->head = NULL;
   parser->fields = NULL;
 }
 
 void http_parser_reset (struct http_parser *parser) {
   struct http_parser fresh;
-  http_parser_init (&fresh, &parser->limits);
+  http_parser_init (&fresh, &parser->limits, parser->mem);
   fresh.head = parser->head;
   fresh.head_size = parser->head_size;
   fresh.fields = parser->fields;
@@ -62,6 +69,15 @@ void http_parser_reset (struct http_parser *parser) {
 
 bool http_parser_has_begun (const struct http_parser *parser) {
   return parser->state != START;
+}
+
+struct http_span http_parser_fields (const struct http_parser *parser) {
+  const struct http_field *first = parser->fields, *last;
+  if (!parser->field_count)
+    return (struct http_span){ 0, 0 };
+  last = first + parser->field_count - 1;
+  return (struct http_span){ first->name.at,
+                             last->value.at + last->value.length + 1 - first->name.at };
 }
 
 static bool is_token (unsigned char c) {
@@ -95,7 +111,7 @@ static bool refuse (struct http_parser *parser, int status, const char *reason) 
 static bool keep (struct http_parser *parser, char c) {
   if (parser->head_length == parser->head_size) {
     size_t size = parser->head_size ? parser->head_size * 2 : 512;
-    char *head = realloc (parser->head, size);
+    char *head = mem_resize (parser->mem, parser->head, parser->head_size, size);
     if (!head)
       return refuse (parser, 503, "not enough memory");
     parser->head = head;
@@ -122,6 +138,8 @@ static bool end_target (struct http_parser *parser) {
   length = parser->target.length;
   if (same (parser, parser->method, "CONNECT"))
     return refuse (parser, 501, "CONNECT is not supported");
+  if (same (parser, parser->method, "PRI")) /* what HTTP/2 begins with, and nothing else */
+    return refuse (parser, 505, "only HTTP/1.1 and HTTP/1.0 are spoken here");
   for (i = 0; i < length; i++)
     if (target[i] == '%'
         && (i + 2 >= length || hex ((unsigned char)target[i + 1]) < 0
@@ -205,6 +223,9 @@ static bool end_field (struct http_parser *parser) {
   while (value.length && strchr (" \t", parser->head[value.at + value.length - 1]))
     value.length--;
   field->value = value;
+  parser->head_length = value.at + value.length;
+  if (!keep (parser, '\0'))
+    return false;
   if (same (parser, field->name, "content-length"))
     return read_length (parser, value);
   if (same (parser, field->name, "host"))
@@ -230,7 +251,8 @@ static bool begin_field (struct http_parser *parser) {
     return refuse (parser, 431, "too many header fields");
   if (parser->field_count == parser->field_size) {
     size_t size = parser->field_size ? parser->field_size * 2 : 16;
-    struct http_field *fields = realloc (parser->fields, size * sizeof *fields);
+    struct http_field *fields = mem_resize (
+        parser->mem, parser->fields, parser->field_size * sizeof *fields, size * sizeof *fields);
     if (!fields)
       return refuse (parser, 503, "not enough memory");
     parser->fields = fields;
@@ -324,7 +346,7 @@ static bool head_byte (struct http_parser *parser, unsigned char c) {
     if (c == ':') {
       parser->fields[parser->field_count - 1].name = span (parser);
       parser->state = VALUE_FIRST;
-      return true;
+      return keep (parser, '\0');
     }
     if (!is_token (c))
       return refuse (parser, 400, "not a name of a header field");
@@ -359,11 +381,64 @@ static bool head_byte (struct http_parser *parser, unsigned char c) {
   return keep (parser, (char)c);
 }
 
+static bool extension_byte (struct http_parser *parser, unsigned char c) {
+  int next = -1;
+  switch (parser->state) {
+  case EXTENSION_FIRST:
+    next = is_token (c) ? EXTENSION_NAME : -1;
+    break;
+  case EXTENSION_VALUE_FIRST:
+    next = is_token (c) ? EXTENSION_VALUE : c == '"' ? EXTENSION_QUOTED : -1;
+    break;
+  case EXTENSION_QUOTED:
+    next = c == '"'      ? EXTENSION_END
+           : c == '\\'   ? EXTENSION_ESCAPED
+           : is_text (c) ? EXTENSION_QUOTED
+                         : -1;
+    break;
+  case EXTENSION_ESCAPED:
+    next = is_text (c) ? EXTENSION_QUOTED : -1;
+    break;
+  default: /* EXTENSION_NAME, EXTENSION_VALUE, EXTENSION_END */
+    if (c == '\r')
+      next = CHUNK_LF;
+    else if (c == ';')
+      next = EXTENSION_FIRST;
+    else if (parser->state == EXTENSION_NAME && c == '=')
+      next = EXTENSION_VALUE_FIRST;
+    else if (parser->state != EXTENSION_END && is_token (c))
+      next = parser->state;
+    break;
+  }
+  if (next < 0)
+    return refuse (parser, 400, "not an extension of a chunk");
+  parser->state = next;
+  return true;
+}
+
+/* The name is kept behind the head while it is read. */
+static bool trailer_name_byte (struct http_parser *parser, unsigned char c) {
+  if (!is_token (c))
+    return refuse (parser, 400, "not a name of a header field");
+  return keep (parser, (char)(c >= 'A' && c <= 'Z' ? c + 32 : c));
+}
+
+static bool end_trailer_name (struct http_parser *parser) {
+  struct http_span name = span (parser);
+  parser->state = TRAILER_VALUE;
+  parser->head_length = parser->mark;
+  if (same (parser, name, "content-length") || same (parser, name, "transfer-encoding"))
+    return refuse (parser, 400, "a framing in a trailer");
+  return true;
+}
+
 /* One byte between the chunks' data. False: refused. */
 static bool chunk_byte (struct http_parser *parser, unsigned char c) {
   size_t limit = parser->state >= TRAILER ? parser->limits.head : CHUNK_LINE;
   if (++parser->consumed > limit)
     return refuse (parser, 400, "a line of a chunk, or a trailer, that is too long");
+  if (parser->state >= EXTENSION_FIRST && parser->state <= EXTENSION_END)
+    return extension_byte (parser, c);
   switch (parser->state) {
   case CHUNK_FIRST:
     parser->left = 0;
@@ -378,12 +453,8 @@ static bool chunk_byte (struct http_parser *parser, unsigned char c) {
     }
     if (c != ';' && c != '\r')
       return refuse (parser, 400, "not a size of a chunk");
-    parser->state = c == ';' ? CHUNK_EXTENSION : CHUNK_LF;
+    parser->state = c == ';' ? EXTENSION_FIRST : CHUNK_LF;
     return true;
-  case CHUNK_EXTENSION:
-    if (c == '\r')
-      parser->state = CHUNK_LF;
-    return c == '\r' || is_text (c) || refuse (parser, 400, "not an extension of a chunk");
   case CHUNK_LF:
     parser->state = parser->left ? CHUNK_DATA : TRAILER;
     parser->consumed = 0;
@@ -401,11 +472,10 @@ static bool chunk_byte (struct http_parser *parser, unsigned char c) {
       return true;
     }
     parser->state = TRAILER_NAME;
-    return is_token (c) || refuse (parser, 400, "not a name of a header field");
+    parser->mark = parser->head_length;
+    return trailer_name_byte (parser, c);
   case TRAILER_NAME:
-    if (c == ':')
-      parser->state = TRAILER_VALUE;
-    return c == ':' || is_token (c) || refuse (parser, 400, "not a name of a header field");
+    return c == ':' ? end_trailer_name (parser) : trailer_name_byte (parser, c);
   case TRAILER_VALUE:
     if (c == '\r')
       parser->state = TRAILER_LF;

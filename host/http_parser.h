@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mem.h"
+
 enum http_event {
   HTTP_MORE,   /* all bytes are used, and more are needed */
   HTTP_HEAD,   /* the head is complete; `head`, `fields` and what follows them are valid */
@@ -29,12 +31,14 @@ struct http_limits {
 
 struct http_parser {
   struct http_limits limits;
+  struct mem *mem;
   int state;
 
   char *head; /* what the spans point into */
   size_t head_length, head_size;
   struct http_span method, target;
-  struct http_field *fields;
+  struct http_field
+      *fields; /* each name and each value with a NUL behind it, one after the other */
   size_t field_count, field_size;
   int minor; /* of HTTP/1.minor */
   bool keep_alive, chunked, has_length, expects_continue;
@@ -53,7 +57,9 @@ struct http_parser {
   uint64_t total; /* bytes of the body so far */
 };
 
-void http_parser_init (struct http_parser *parser, const struct http_limits *limits);
+/* mem: where its memory comes from; it must stay. */
+void http_parser_init (struct http_parser *parser, const struct http_limits *limits,
+                       struct mem *mem);
 void http_parser_free (struct http_parser *parser);
 
 /* Make ready for the next request; the memory is kept. */
@@ -66,5 +72,8 @@ size_t http_parser_run (struct http_parser *parser, const char *data, size_t len
 
 /* Whether a byte of the next request has come. */
 bool http_parser_has_begun (const struct http_parser *parser);
+
+/* After HTTP_HEAD: all fields as they stand in the head, "name\0value\0" each. */
+struct http_span http_parser_fields (const struct http_parser *parser);
 
 #endif

@@ -15,7 +15,7 @@
 
 struct reader {
   lua_State *L;
-  const char *start, *at, *end; /* a Lua string, so *end is a NUL */
+  const char *start, *at, *end; /* *end is a NUL */
   int depth, list;              /* where on the stack the metatable of lists is */
 };
 
@@ -277,66 +277,76 @@ static void read_value (struct reader *reader) {
   }
 }
 
-static int json_decode (lua_State *L) {
-  struct reader reader = { .L = L, .list = 2 };
-  size_t length;
-  reader.start = reader.at = luaL_checklstring (L, 1, &length);
-  reader.end = reader.start + length;
-  lua_settop (L, 1);
+void json_read (lua_State *L, const char *text, size_t length) {
+  struct reader reader = { .L = L, .start = text, .at = text, .end = text + length };
+  luaL_checkstack (L, LUA_MINSTACK, NULL);
   luaL_getmetatable (L, LIST);
+  reader.list = lua_gettop (L);
   if (length >= 3 && memcmp (reader.at, "\xEF\xBB\xBF", 3) == 0)
     reader.at += 3; /* a byte order mark, which some servers send */
   skip_space (&reader);
   read_value (&reader);
   skip_space (&reader);
   if (reader.at != reader.end)
-    return fail (&reader, "the end");
+    fail (&reader, "the end");
+  lua_remove (L, reader.list);
+}
+
+int json_decode (lua_State *L) {
+  size_t length;
+  const char *text = luaL_checklstring (L, 1, &length);
+  lua_settop (L, 1);
+  json_read (L, text, length);
   return 1;
 }
 
 /* ── writing ── */
 
-/* Where on the stack things are. */
-enum { VALUE = 1, TEXT, LISTS };
-
 struct writer {
   lua_State *L;
-  char *bytes; /* the userdata at TEXT */
+  char *bytes; /* the caller's, or a userdata at `text` */
   size_t length, size;
-  int depth;
+  int depth, text; /* text: where on the stack */
 };
 
 static void write_value (struct writer *writer);
 
-static void write_bytes (struct writer *writer, const char *bytes, size_t length) {
-  if (writer->size - writer->length < length) {
-    size_t size = writer->size;
-    char *grown;
-    while (size - writer->length < length)
-      size *= 2;
-    grown = lua_newuserdatauv (writer->L, size, 0);
-    memcpy (grown, writer->bytes, writer->length);
-    lua_replace (writer->L, TEXT);
-    writer->bytes = grown;
-    writer->size = size;
-  }
+static void grow (struct writer *writer, size_t length) {
+  size_t size = writer->size;
+  char *grown;
+  while (size - writer->length < length)
+    size *= 2;
+  grown = lua_newuserdatauv (writer->L, size, 0);
+  memcpy (grown, writer->bytes, writer->length);
+  lua_replace (writer->L, writer->text);
+  writer->bytes = grown;
+  writer->size = size;
+}
+
+static inline void write_bytes (struct writer *writer, const char *bytes, size_t length) {
+  if (writer->size - writer->length < length)
+    grow (writer, length);
   memcpy (writer->bytes + writer->length, bytes, length);
   writer->length += length;
 }
 
-static void write_text (struct writer *writer, const char *text) {
+static inline void write_text (struct writer *writer, const char *text) {
   write_bytes (writer, text, strlen (text));
 }
 
-/* The string on top. */
-static void write_string (struct writer *writer) {
+static inline bool is_plain (unsigned char c) {
+  return c >= ' ' && c != '"' && c != '\\' && c != 0x7F;
+}
+
+/* The string at `index`. */
+static void write_string (struct writer *writer, int index) {
   size_t length, i, plain = 0;
-  const char *text = lua_tolstring (writer->L, -1, &length);
+  const char *text = lua_tolstring (writer->L, index, &length);
   write_bytes (writer, "\"", 1);
   for (i = 0; i < length; i++) {
     unsigned char c = (unsigned char)text[i];
     char escape[8];
-    if (c >= ' ' && c != '"' && c != '\\' && c != 0x7F)
+    if (is_plain (c))
       continue;
     write_bytes (writer, text + plain, i - plain);
     plain = i + 1;
@@ -352,25 +362,36 @@ static void write_string (struct writer *writer) {
   write_bytes (writer, "\"", 1);
 }
 
+static void write_integer (struct writer *writer, lua_Integer integer) {
+  char text[24], *at = text + sizeof text;
+  lua_Unsigned rest = integer < 0 ? 0U - (lua_Unsigned)integer : (lua_Unsigned)integer;
+  do
+    *--at = (char)('0' + rest % 10);
+  while (rest /= 10);
+  if (integer < 0)
+    *--at = '-';
+  write_bytes (writer, at, (size_t)(text + sizeof text - at));
+}
+
 static void write_number (struct writer *writer) {
   lua_State *L = writer->L;
   char text[64];
   lua_Number number = lua_tonumber (L, -1);
   int digits;
   if (lua_isinteger (L, -1)) {
-    snprintf (text, sizeof text, LUA_INTEGER_FMT, (LUAI_UACINT)lua_tointeger (L, -1));
-  } else {
-    if (!isfinite (number))
-      luaL_error (L, "JSON has no way to say %f", number);
-    /* As few digits as give the same number again. */
-    for (digits = 15; digits <= 17; digits++) {
-      snprintf (text, sizeof text, "%.*g", digits, number);
-      if (strtod (text, NULL) == number)
-        break;
-    }
-    if (strchr (text, ','))
-      *strchr (text, ',') = '.'; /* what some locales write */
+    write_integer (writer, lua_tointeger (L, -1));
+    return;
   }
+  if (!isfinite (number))
+    luaL_error (L, "JSON has no way to say %f", number);
+  /* As few digits as give the same number again. */
+  for (digits = 15; digits <= 17; digits++) {
+    snprintf (text, sizeof text, "%.*g", digits, number);
+    if (strtod (text, NULL) == number)
+      break;
+  }
+  if (strchr (text, ','))
+    *strchr (text, ',') = '.'; /* what some locales write */
   write_text (writer, text);
 }
 
@@ -399,9 +420,7 @@ static void write_object (struct writer *writer) {
     if (!first)
       write_text (writer, ",");
     first = false;
-    lua_pushvalue (L, -2);
-    write_string (writer);
-    lua_pop (L, 1);
+    write_string (writer, -2);
     write_text (writer, ":");
     write_value (writer);
     lua_pop (L, 1);
@@ -427,8 +446,9 @@ static void write_table (struct writer *writer) {
     luaL_error (L, "more than 500 tables inside each other (or one inside itself) are no JSON");
   luaL_checkstack (L, 8, NULL);
   if (lua_getmetatable (L, -1)) {
-    list = lua_rawequal (L, -1, LISTS);
-    lua_pop (L, 1);
+    luaL_getmetatable (L, LIST);
+    list = lua_rawequal (L, -1, -2);
+    lua_pop (L, 2);
   }
   if (length > 0 || list) {
     if (count_items (L) != length)
@@ -448,7 +468,7 @@ static void write_value (struct writer *writer) {
     write_table (writer);
     break;
   case LUA_TSTRING:
-    write_string (writer);
+    write_string (writer, -1);
     break;
   case LUA_TNUMBER:
     write_number (writer);
@@ -467,15 +487,25 @@ static void write_value (struct writer *writer) {
   }
 }
 
-static int json_encode (lua_State *L) {
-  struct writer writer = { .L = L, .size = 256 };
-  luaL_checkany (L, 1);
-  lua_settop (L, 1);
-  writer.bytes = lua_newuserdatauv (L, writer.size, 0);
-  luaL_getmetatable (L, LIST);
-  lua_pushvalue (L, VALUE);
+const char *json_write (lua_State *L, int index, char *space, size_t size, size_t *length) {
+  struct writer writer = { .L = L, .bytes = space, .size = size, .text = lua_gettop (L) + 1 };
+  index = lua_absindex (L, index);
+  luaL_checkstack (L, 8, NULL);
+  lua_pushnil (L);
+  lua_pushvalue (L, index);
   write_value (&writer);
-  lua_pushlstring (L, writer.bytes, writer.length);
+  lua_pop (L, 1);
+  *length = writer.length;
+  return writer.bytes;
+}
+
+static int json_encode (lua_State *L) {
+  char space[1024];
+  size_t length;
+  const char *text;
+  luaL_checkany (L, 1);
+  text = json_write (L, 1, space, sizeof space, &length);
+  lua_pushlstring (L, text, length);
   return 1;
 }
 

@@ -4,30 +4,41 @@
 #include <string.h>
 
 #include "all.h"
+#include "blob.h"
 #include "builtin.h"
+#include "clock.h"
 #include "context.h"
 #include "coroutine.h"
 #include "deadlock.h"
+#include "dump.h"
 #include "error.h"
 #include "fetch.h"
 #include "fetch_multi.h"
 #include "json.h"
 #include "loop.h"
+#include "postgres.h"
+#include "progress.h"
 #include "promise_object.h"
 #include "self.h"
 #include "serve.h"
+#include "shape.h"
 #include "signal.h"
+#include "sqlite.h"
+#include "tracer.h"
+#include "watch.h"
 
 /* sleep (seconds) */
 static int lib_sleep (lua_State *L) {
   allua *host = host_of (L);
+  double seconds = lua_type (L, 1) == LUA_TNUMBER ? lua_tonumber (L, 1) : -1;
   struct task *task;
-  if (lua_type (L, 1) != LUA_TNUMBER || !(lua_tonumber (L, 1) >= 0)
-      || lua_tonumber (L, 1) == HUGE_VAL)
+  if (lua_isnone (L, 1))
+    lua_pushnil (L);
+  if (!(seconds >= 0) || seconds == HUGE_VAL)
     return luaL_error (L, "sleep: expected a number of seconds, 0 or more (got %s)",
                        luaL_tolstring (L, 1, NULL));
   task = task_enter (L, host);
-  return task ? sched_sleep (L, task, lua_tonumber (L, 1)) : all_run_outside (L, host);
+  return task ? sched_sleep (L, task, seconds) : all_run_outside (L, host);
 }
 
 static int lib_yield (lua_State *L) {
@@ -37,7 +48,7 @@ static int lib_yield (lua_State *L) {
 }
 
 static int lib_now (lua_State *L) {
-  lua_pushnumber (L, (double)uv_hrtime () / 1e9);
+  lua_pushnumber (L, clock_seconds (host_of (L)));
   return 1;
 }
 
@@ -79,7 +90,7 @@ static int lib_is_error (lua_State *L) {
   luaL_checkany (L, 1);
   if (lua_istable (L, 1) && lua_getmetatable (L, 1)) {
     host_push (host, L, SLOT_ERROR);
-    is = lua_rawequal (L, -1, -2);
+    is = lua_rawequal (L, -1, -2) || error_is_cancelled (L, host, 1);
     if (is && name) {
       lua_getfield (L, 1, "name");
       is = lua_isstring (L, -1) && strcmp (lua_tostring (L, -1), name) == 0;
@@ -114,20 +125,28 @@ static int core_census (lua_State *L) {
   allua *host = host_of (L);
   size_t handles = 0;
   uv_walk (host->loop, count_handle, &handles);
-  lua_createtable (L, 0, 6);
+  lua_createtable (L, 0, 8);
   set_count (L, "tasks", host->live_tasks);
   set_count (L, "groups", host->live_groups);
   set_count (L, "promises", host->live_promises);
   set_count (L, "coroutines", host->live_coroutines);
   set_count (L, "timers", host->timer_count);
+  set_count (L, "clocks", clock_count (host));
   set_count (L, "reported", host->reported);
   set_count (L, "handles", handles - loop_count_active (host) - fetch_multi_count_idle (host));
   return 1;
 }
 
-/* core.collect (): give pooled coroutines back. */
+/* core.keep_clocks (count): close the virtual clocks that were opened after these. */
+static int core_keep_clocks (lua_State *L) {
+  clock_keep (host_of (L), (size_t)luaL_checkinteger (L, 1));
+  return 0;
+}
+
+/* core.collect (): give pooled coroutines and remembered shapes back. */
 static int core_collect (lua_State *L) {
   task_trim (host_of (L), 0);
+  shape_forget (host_of (L));
   return 0;
 }
 
@@ -140,6 +159,19 @@ static int core_task (lua_State *L) {
   return 1;
 }
 
+/* core.answers (t): while t.event is the event of a request, the running task, which was spawned, is there for it: so
+   a dump says. */
+static int core_answers (lua_State *L) {
+  allua *host = host_of (L);
+  luaL_checktype (L, 1, LUA_TTABLE);
+  lua_settop (L, 1);
+  if (!host->current || host->current->group->kind != GROUP_SPAWN)
+    return luaL_error (L, "answers: not a spawned task");
+  lua_xmove (L, host->L, 1);
+  group_put (host->current->group, AUX);
+  return 0;
+}
+
 /* core.within (task) → whether the running task is that one, or descends from it. */
 static int core_within (lua_State *L) {
   struct task *task = host_of (L)->current;
@@ -149,9 +181,68 @@ static int core_within (lua_State *L) {
   return 1;
 }
 
-/* core.waits () → what each unfinished task waits for, as text. */
+/* core.origin () → where the running task comes from, "app.lua:12": where its function begins, or it was spawned;
+   nil: not in Lua. */
+static int core_origin (lua_State *L) {
+  struct task *task = host_of (L)->current;
+  struct group *group = task ? task->group : NULL;
+  lua_Debug info;
+  if (!group)
+    return 0;
+  if (group->kind == GROUP_SPAWN) {
+    group_peek (L, group, STARTED);
+    return 1;
+  }
+  if (group->kind == GROUP_CALL) {
+    error_push_place (L, group->at ? group->at : L, 0);
+    return 1;
+  }
+  if (group->kind == GROUP_MAP) {
+    group_peek (L, group, AUX);
+  } else {
+    group_load (group);
+    group_push_own (group->host->L, SLOT_GROUP, task);
+    lua_xmove (group->host->L, L, 1);
+  }
+  if (!lua_isfunction (L, -1) || !lua_getinfo (L, ">S", &info) || info.linedefined <= 0)
+    return 0;
+  lua_pushfstring (L, "%s:%d", info.short_src, info.linedefined);
+  return 1;
+}
+
+/* core.waits ([times]) → what each unfinished task waits for, as text; times: and for how long. */
 static int core_waits (lua_State *L) {
-  deadlock_push_waits (L, host_of (L));
+  dump_push (L, host_of (L), true, lua_toboolean (L, 1));
+  return 1;
+}
+
+/* Push "file:line: " of the innermost Lua function on `at` that is not of the Lua half, whose files begin with
+   `own`. Returns whether there is one. */
+static bool push_where (lua_State *L, lua_State *at, int level, const char *own) {
+  lua_Debug info;
+  for (; lua_getstack (at, level, &info); level++) {
+    lua_getinfo (at, "Sl", &info);
+    if (info.currentline > 0 && strncmp (info.source, "@allua/", 7) != 0
+        && strncmp (info.source, own, strlen (own)) != 0) {
+      lua_pushfstring (L, "%s:%d: ", info.short_src, info.currentline);
+      return true;
+    }
+  }
+  return false;
+}
+
+/* core.where () → "file:line: " of what called the Lua half: in this task, or in the one that it was started by; ""
+   where there is none. */
+static int core_where (lua_State *L) {
+  const allua *host = host_of (L);
+  const struct task *task = host->current;
+  const char *own = lua_pushfstring (L, "@%s/allua/", host->path ? host->path : "allua");
+  if (push_where (L, L, 1, own))
+    return 1;
+  for (; task; task = task->group->owner)
+    if (task->group->at && push_where (L, task->group->at, 0, own))
+      return 1;
+  lua_pushliteral (L, "");
   return 1;
 }
 
@@ -171,11 +262,18 @@ static int core_near (lua_State *L) {
   return 1;
 }
 
-/* core.describe (e) → the report of an error that was caught: message, traceback, chain of tasks. */
+/* dump () → every task that has not ended, as text. */
+static int lib_dump (lua_State *L) {
+  dump_push (L, host_of (L), false, true);
+  lua_pushstring (L, lua_tostring (L, -1) + (lua_rawlen (L, -1) ? 1 : 0));
+  return 1;
+}
+
+/* core.describe (e), allua.traceback (e) → the report of an error that was caught: message, traceback, chain of tasks. */
 static int core_describe (lua_State *L) {
   luaL_checkany (L, 1);
   lua_settop (L, 1);
-  error_push_record (L, host_of (L), 1);
+  error_find_record (L, host_of (L), 1);
   error_push_report (L, 1);
   return 1;
 }
@@ -264,21 +362,31 @@ static const luaL_Reg functions[] = { { "sleep", lib_sleep },
                                       { "now", lib_now },
                                       { "shield", lib_shield },
                                       { "with", context_with },
+                                      { "progress", progress_set },
                                       { "promise", promise_object_new },
                                       { "abort_controller", signal_controller },
                                       { "is_error", lib_is_error },
+                                      { "dump", lib_dump },
+                                      { "watchdog", watch_set },
+                                      { "traceback", core_describe },
                                       { NULL, NULL } };
 
 static const luaL_Reg core[] = { { "error", core_error },
                                  { "census", core_census },
                                  { "collect", core_collect },
                                  { "task", core_task },
+                                 { "answers", core_answers },
                                  { "within", core_within },
+                                 { "origin", core_origin },
                                  { "waits", core_waits },
+                                 { "where", core_where },
                                  { "near", core_near },
                                  { "report", core_report },
                                  { "describe", core_describe },
+                                 { "on_stall", deadlock_on_stall },
+                                 { "keep_clocks", core_keep_clocks },
                                  { "load", core_load },
+                                 { "promise", promise_object_named },
                                  { NULL, NULL } };
 
 /* With the box as upvalue, for those that need it. */
@@ -294,7 +402,12 @@ static int make (lua_State *L) {
   luaL_setfuncs (L, core, 1);
   serve_open (L);
   fetch_open (L);
+  tracer_open (L);
+  progress_functions (L);
   json_open (L);
+  blob_open (L);
+  sqlite_open (L);
+  postgres_open (L);
   lua_pushvalue (L, -1);
   lua_setfield (L, -3, "allua.core");
   lua_createtable (L, 0, 32);
@@ -304,6 +417,7 @@ static int make (lua_State *L) {
   luaL_setfuncs (L, functions, 1);
   coroutine_push (L, host);
   lua_setfield (L, -2, "coroutine");
+  clock_open (L, host);
   push_context (L);
   lua_setfield (L, -2, "context");
   lua_pushliteral (L, ALLUA_VERSION);

@@ -7,7 +7,7 @@
 void library_load (lua_State *L, const char *file, const char *package, const char *const *names,
                    void **functions, size_t count) {
   /* Local: its names do not meet those of the program that allua is embedded in. */
-  void *library = dlopen (file, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  void *library = dlopen (file, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
   size_t i;
   if (!library)
     luaL_error (L, "%s cannot be loaded: install Debian's package %s (%s)", file, package,

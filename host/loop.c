@@ -1,5 +1,7 @@
 #include "loop.h"
 
+#include "clock.h"
+
 /* Freed in the last close callback, never before: libuv knows of it until then. */
 struct handles {
   allua *host;
@@ -7,11 +9,11 @@ struct handles {
   struct mem mem; /* a copy: the host may be gone by then */
   void (*closed) (allua *host);
   int open;
-  bool busy, resting;
+  bool busy, resting, complained;
   uv_prepare_t prepare;
   uv_check_t check;
   uv_idle_t idle;
-  uv_timer_t timer, rest;
+  uv_timer_t timer, rest, still;
   uv_async_t async;
 };
 
@@ -22,7 +24,7 @@ static void on_prepare (uv_prepare_t *prepare) {
 
 static void on_check (uv_check_t *check) {
   struct handles *handles = check->data;
-  handles->calls.turn (handles->host);
+  handles->calls.polled (handles->host);
 }
 
 static void on_idle (uv_idle_t *idle) {
@@ -39,6 +41,13 @@ static void on_rest (uv_timer_t *rest) {
   handles->resting = handles->calls.rest (handles->host);
   if (!handles->resting)
     uv_timer_stop (rest);
+}
+
+static void on_still (uv_timer_t *still) {
+  struct handles *handles = still->data;
+  if (!handles->complained)
+    handles->calls.still (handles->host);
+  handles->complained = true;
 }
 
 static void on_async (uv_async_t *async) {
@@ -67,7 +76,7 @@ int loop_open (allua *host, const struct loop_calls *calls) {
   handles->calls = *calls;
   handles->mem = host->mem;
   handles->closed = NULL;
-  handles->busy = handles->resting = false;
+  handles->busy = handles->resting = handles->complained = false;
   /* The one that may fail goes first: after it there is nothing to undo. */
   failed = uv_async_init (host->loop, &handles->async, on_async);
   if (failed) {
@@ -79,9 +88,10 @@ int loop_open (allua *host, const struct loop_calls *calls) {
   uv_idle_init (host->loop, &handles->idle);
   uv_timer_init (host->loop, &handles->timer);
   uv_timer_init (host->loop, &handles->rest);
+  uv_timer_init (host->loop, &handles->still);
   handles->prepare.data = handles->check.data = handles->idle.data = handles->timer.data
-      = handles->rest.data = handles->async.data = handles;
-  handles->open = 6;
+      = handles->rest.data = handles->still.data = handles->async.data = handles;
+  handles->open = 7;
   uv_prepare_start (&handles->prepare, on_prepare);
   uv_check_start (&handles->check, on_check);
   uv_unref ((uv_handle_t *)&handles->prepare);
@@ -100,6 +110,7 @@ void loop_close (allua *host, void (*closed) (allua *host)) {
   uv_close ((uv_handle_t *)&handles->idle, on_closed);
   uv_close ((uv_handle_t *)&handles->timer, on_closed);
   uv_close ((uv_handle_t *)&handles->rest, on_closed);
+  uv_close ((uv_handle_t *)&handles->still, on_closed);
   uv_close ((uv_handle_t *)&handles->async, on_closed);
   host->handles = NULL;
 }
@@ -107,7 +118,7 @@ void loop_close (allua *host, void (*closed) (allua *host)) {
 void loop_arm_timer (allua *host, uint64_t due) {
   const uint64_t ms = 1000000;
   struct handles *handles = host->handles;
-  uint64_t now = uv_hrtime ();
+  uint64_t now = clock_now (host);
   if (!due) {
     uv_timer_stop (&handles->timer);
     return;
@@ -148,9 +159,35 @@ void loop_notify (allua *host) {
   uv_async_send (&host->handles->async);
 }
 
+void loop_watch_still (allua *host, bool still) {
+  const uint64_t patience = 3000; /* ms */
+  struct handles *handles = host->handles;
+  if (!still) {
+    uv_timer_stop (&handles->still);
+    handles->complained = false;
+  } else if (!uv_is_active ((const uv_handle_t *)&handles->still)) {
+    uv_timer_start (&handles->still, on_still, patience, patience);
+  }
+}
+
+bool loop_has_posts (allua *host) {
+  bool has;
+  uv_mutex_lock (&host->post_mutex);
+  has = host->posts != NULL;
+  uv_mutex_unlock (&host->post_mutex);
+  return has;
+}
+
+/* By where it is: what others' handles hold in `data` may not even be set. */
+bool loop_owns (const allua *host, const uv_handle_t *handle) {
+  uintptr_t first = (uintptr_t)host->handles, place = (uintptr_t)handle;
+  return place >= first && place < first + sizeof *host->handles;
+}
+
 size_t loop_count_active (const allua *host) {
   const struct handles *handles = host->handles;
   size_t always = 3; /* prepare, check, async */
   return always + handles->busy + handles->resting
-         + (uv_is_active ((const uv_handle_t *)&handles->timer) != 0);
+         + (uv_is_active ((const uv_handle_t *)&handles->timer) != 0)
+         + (uv_is_active ((const uv_handle_t *)&handles->still) != 0);
 }

@@ -6,10 +6,12 @@
 
 /* What the handles call, on the loop's thread. */
 struct loop_calls {
-  void (*turn) (allua *host);  /* before and after each poll */
-  void (*timer) (allua *host); /* the armed deadline has come, or is near */
-  void (*posts) (allua *host); /* another thread posted */
-  bool (*rest) (allua *host);  /* every second, once asked for, until it returns false */
+  void (*turn) (allua *host);   /* before each poll */
+  void (*polled) (allua *host); /* after it */
+  void (*timer) (allua *host);  /* the armed deadline has come, or is near */
+  void (*posts) (allua *host);  /* another thread posted */
+  bool (*rest) (allua *host);   /* every second, once asked for, until it returns false */
+  void (*still) (allua *host);  /* a virtual clock has stood still for long */
 };
 
 /* Returns 0 or a libuv error. */
@@ -19,7 +21,7 @@ int loop_open (allua *host, const struct loop_calls *calls);
    it the host may be gone: the handles live in a block of their own, freed there. */
 void loop_close (allua *host, void (*closed) (allua *host));
 
-/* Have the loop call back at `due` (ns, as uv_hrtime), or, with 0, not any more. */
+/* Have the loop call back at `due` (ns, as clock_now), or, with 0, not any more. */
 void loop_arm_timer (allua *host, uint64_t due);
 
 /* Have `rest` called, for as long as the loop is kept alive by something else. */
@@ -33,6 +35,16 @@ void loop_set_pending (allua *host, bool pending);
 
 /* From any thread: have `posts` called. */
 void loop_notify (allua *host);
+
+/* A virtual clock stands still, or goes on: keep the loop alive while it does, and have `still` called once it
+   has done so for 3 s. */
+void loop_watch_still (allua *host, bool still);
+
+/* Whether another thread's post waits to be run. */
+bool loop_has_posts (allua *host);
+
+/* Whether a handle is one of ours. */
+bool loop_owns (const allua *host, const uv_handle_t *handle);
 
 /* How many of ours are active. */
 size_t loop_count_active (const allua *host);

@@ -6,6 +6,7 @@
 #include "error.h"
 #include "loop.h"
 #include "report.h"
+#include "tracer.h"
 
 static int describe (lua_State *L) {
   lua_pushliteral (L, "error in a callback of luv: ");
@@ -114,6 +115,17 @@ static int walk (lua_State *L) {
   return 0;
 }
 
+/* uv.spawn (program, …): luv's own, which is upvalue 1; a trace shows what is started. */
+static int spawn (lua_State *L) {
+  allua *host = allua_of (L);
+  if (host && host->tracer && lua_type (L, 1) == LUA_TSTRING)
+    tracer_instant (L, host, "uv.spawn", "program", 1);
+  lua_pushvalue (L, lua_upvalueindex (1));
+  lua_insert (L, 1);
+  lua_call (L, lua_gettop (L) - 1, LUA_MULTRET);
+  return lua_gettop (L);
+}
+
 static int run (lua_State *L) {
   return luaL_error (L, "uv.run: allua runs the loop; a task waits with allua's own calls, and the "
                         "program goes on until its last handle is closed");
@@ -135,6 +147,9 @@ int luvs_open (lua_State *L) {
   luaL_getmetatable (L, "uv_fs");
   lua_rawsetp (L, LUA_REGISTRYINDEX, &fs_kind);
   host->own_luv = true;
+  lua_getfield (L, -1, "spawn");
+  lua_pushcclosure (L, spawn, 1);
+  lua_setfield (L, -2, "spawn");
   lua_pushcfunction (L, walk);
   lua_setfield (L, -2, "walk");
   lua_pushcfunction (L, run);

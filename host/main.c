@@ -1,18 +1,13 @@
 /* The program: command line in, exit status out. */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "error.h"
-#include "host.h"
+#include "display.h"
+#include "program.h"
 #include "prompt.h"
-#include "report.h"
-#include "script.h"
-#include "task.h"
-
-enum { STATUS_ERROR = 1, STATUS_USAGE = 2, STATUS_INTERRUPTED = 130 };
+#include "watchdog.h"
 
 static const char usage[]
     = "usage: allua [options] [script.lua [arguments]]\n"
@@ -23,124 +18,30 @@ static const char usage[]
       "  -e CODE      run CODE (and then the script, if there is one)\n"
       "  -            run standard input\n"
       "  --           end of options\n"
+      "  --waterfall  print what ran when, for each outermost group, to standard error\n"
+      "  --trace FILE  write what happens to FILE, as Chrome trace events\n"
+      "  --report FILE  the same as a page for a browser\n"
+      "  --progress   show the tasks under way at the bottom of the terminal\n"
+      "  --slow-turn SECONDS   warn of a task that holds the loop longer, with its traceback\n"
+      "  --stuck-turn SECONDS  raise an error in it\n"
       "  -h, --help   this text\n"
       "  -v, --version\n"
       "\n"
-      "ALLUA_PATH=DIR takes allua's Lua half from DIR/allua instead of the built-in one.\n";
-
-struct program {
-  allua *host;
-  uv_async_t interrupt;
-  bool interrupted; /* by Ctrl-C */
-  bool exiting;     /* by os.exit, with this status */
-  int status;
-  bool left;        /* the host is closed, or will be when its run has ended */
-  size_t reports;   /* errors that nobody caught */
-  int on_interrupt; /* registry reference of the prompt's handler */
-};
-
-/* What a signal handler may look at. */
-static struct program *volatile signalled;
-static volatile sig_atomic_t signals, asked;
-
-/* Call the prompt's handler, once for each Ctrl-C. */
-static void call_handler (struct program *program, lua_State *L) {
-  if (!asked)
-    return;
-  asked = 0;
-  lua_rawgeti (L, LUA_REGISTRYINDEX, program->on_interrupt);
-  if (lua_pcall (L, 0, 0, 0) != LUA_OK)
-    lua_pop (L, 1);
-}
-
-static void stop_computing (lua_State *L, lua_Debug *info) {
-  allua *host = allua_of (L);
-  (void)info;
-  lua_sethook (L, NULL, 0, 0);
-  if (!host || !host->current || host->running != L)
-    return;
-  if (((struct program *)allua_data (host))->on_interrupt == LUA_NOREF) {
-    ((struct program *)allua_data (host))->interrupted = true;
-    host_cancel_all (host, SLOT_INTERRUPTED);
-  } else
-    call_handler (allua_data (host), L);
-  host->current->cancelled = true;
-  if (task_is_cancelled (host->current)) {
-    task_push_cancelled (L, host->current);
-    lua_error (L);
-  }
-}
-
-/* The first Ctrl-C asks; the second does not. */
-static void on_sigint (int number) {
-  struct program *program = signalled;
-  (void)number;
-  if (!program || (signals++ && program->on_interrupt == LUA_NOREF))
-    _exit (STATUS_INTERRUPTED);
-  asked = 1;
-  uv_async_send (&program->interrupt);
-  if (program->host->running)
-    lua_sethook (program->host->running, stop_computing,
-                 LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
-}
-
-/* Close the host, now or when the run that this is inside has ended; tasks are unwound first. */
-static void leave (struct program *program) {
-  signalled = NULL; /* from now on a Ctrl-C exits at once */
-  program->left = true;
-  if (!uv_is_closing ((uv_handle_t *)&program->interrupt))
-    uv_close ((uv_handle_t *)&program->interrupt, NULL);
-  allua_close (program->host);
-}
-
-static void on_interrupt (uv_async_t *async) {
-  struct program *program = async->data;
-  lua_State *L = program->host->main;
-  if (program->on_interrupt == LUA_NOREF) {
-    program->interrupted = true;
-    host_cancel_all (program->host, SLOT_INTERRUPTED);
-    leave (program);
-    return;
-  }
-  call_handler (program, L);
-}
-
-/* core.on_interrupt (fn): call fn at Ctrl-C, instead of cancelling the root task; nil: no more. */
-static int set_on_interrupt (lua_State *L) {
-  struct program *program = allua_data (allua_of (L));
-  int before = program->on_interrupt;
-  lua_settop (L, 1);
-  program->on_interrupt = lua_isnil (L, 1) ? LUA_NOREF : luaL_ref (L, LUA_REGISTRYINDEX);
-  luaL_unref (L, LUA_REGISTRYINDEX, before);
-  return 0;
-}
-
-static int never_back (lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
-  (void)ctx;
-  return luaL_error (L, "os.exit came back");
-}
-
-/* os.exit ([code]): every task is unwound first, its <close> handlers run. */
-static int os_exit (lua_State *L) {
-  allua *host = allua_of (L);
-  struct program *program = allua_data (host);
-  if (lua_isboolean (L, 1))
-    program->status = lua_toboolean (L, 1) ? EXIT_SUCCESS : EXIT_FAILURE;
-  else
-    program->status = (int)luaL_optinteger (L, 1, EXIT_SUCCESS);
-  program->exiting = true;
-  if (!host->current || !lua_isyieldable (L) || host->running != L)
-    exit (program->status);
-  host->stopping = true; /* nothing of the script goes on after this */
-  leave (program);
-  host->current->stop = true;
-  return task_suspend (L, host->current, WAIT_TIMER, NULL, 0, never_back);
-}
+      "ALLUA_PATH=DIR takes allua's Lua half from DIR/allua instead of the built-in one.\n"
+      "ALLUA_WATERFALL=1 is --waterfall, ALLUA_TRACE=FILE is --trace FILE,\n"
+      "ALLUA_PROGRESS=1 is --progress.\n"
+      "ALLUA_SLOW_TURN and ALLUA_STUCK_TURN are --slow-turn and --stuck-turn.\n";
 
 static void complain (const char *what) {
   fflush (stdout);
   fprintf (stderr, "allua: %s\n", what);
+}
+
+/* options.on_slow */
+static void on_slow (allua *host, const char *report, void *data) {
+  (void)host;
+  (void)data;
+  complain (report);
 }
 
 static void on_report (allua *host, const char *report, void *data) {
@@ -154,20 +55,29 @@ struct command {
   int argc;
   char **argv;
   int script; /* index of the script's name, or of the first argument after -e; argc: none */
-  bool is_test, is_stdin;
+  bool is_test, is_stdin, has_code, waterfall, progress;
+  const char *trace, *report;
+  const char *slow_turn, *stuck_turn; /* seconds, as given */
 };
 
-/* Everything the program adds to a plain host. Arguments: the program, the command. */
+/* Call a function with that, before anything runs. False: it failed, and said so. */
+static bool prepare (struct program *program, lua_CFunction function, void *data) {
+  lua_State *L = program->host->main;
+  lua_pushcfunction (L, function);
+  lua_pushlightuserdata (L, data);
+  if (lua_pcall (L, 1, 0, 0) == LUA_OK)
+    return true;
+  complain (lua_tostring (L, -1));
+  return false;
+}
+
+/* Everything the program adds to a plain host. Argument: the command. */
 static int add_program (lua_State *L) {
-  const struct command *command = lua_touserdata (L, 2);
+  const struct command *command = lua_touserdata (L, 1);
   int i;
   luaL_getsubtable (L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_getfield (L, -1, "allua.core");
-  lua_pushcfunction (L, set_on_interrupt);
-  lua_setfield (L, -2, "on_interrupt");
-  lua_getglobal (L, "os");
-  lua_pushcfunction (L, os_exit);
-  lua_setfield (L, -2, "exit");
+  program_register (L);
   luaL_getsubtable (L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction (L, prompt_open);
   lua_setfield (L, -2, "allua.line");
@@ -178,6 +88,22 @@ static int add_program (lua_State *L) {
   }
   lua_setglobal (L, "arg");
   lua_warning (L, "@on", 0);
+  return 0;
+}
+
+/* Argument: the command. */
+static int start_trace (lua_State *L) {
+  const struct command *command = lua_touserdata (L, 1);
+  lua_getfield (L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield (L, -1, "allua");
+  lua_getfield (L, -1, "trace");
+  lua_getfield (L, -1, "start");
+  lua_createtable (L, 0, 2);
+  lua_pushstring (L, command->trace);
+  lua_setfield (L, -2, "trace");
+  lua_pushstring (L, command->report);
+  lua_setfield (L, -2, "report");
+  lua_call (L, 1, 0);
   return 0;
 }
 
@@ -207,11 +133,24 @@ static int run_module (struct program *program, const char *name) {
   return run (program, NULL, code, "=allua", 0, NULL);
 }
 
+/* Options that are read before anything runs, and whose value follows them. */
+static bool takes_value (const char *argument) {
+  return strcmp (argument, "--trace") == 0 || strcmp (argument, "--report") == 0
+         || strcmp (argument, "--slow-turn") == 0 || strcmp (argument, "--stuck-turn") == 0;
+}
+
+static bool is_prompt (const struct command *command) {
+  return command->script == command->argc && !command->is_stdin && !command->has_code
+         && isatty (STDIN_FILENO);
+}
+
 static int run_command (struct program *program, const struct command *command) {
   char **argv = command->argv;
   int i, status = 0;
   for (i = 1; i < command->script && status == 0; i++)
-    if (strcmp (argv[i], "-e") == 0) {
+    if (takes_value (argv[i])) {
+      i++;
+    } else if (strcmp (argv[i], "-e") == 0) {
       status = run (program, NULL, argv[i + 1], "=(command line)", 0, NULL);
       i++;
     }
@@ -224,11 +163,34 @@ static int run_command (struct program *program, const struct command *command) 
     return run (program, command->is_stdin ? NULL : argv[command->script], NULL, NULL,
                 command->argc > rest ? command->argc - rest : 0, argv + rest);
   }
-  if (i > 1)
+  if (command->has_code)
     return status;
-  if (isatty (STDIN_FILENO))
+  if (is_prompt (command))
     return run_module (program, "prompt");
   return run (program, NULL, NULL, NULL, 0, NULL);
+}
+
+/* Seconds given by an option, or else by the environment; 0: not given. False: it is no such number. */
+static bool read_seconds (const char *option, const char *text, const char *variable,
+                          double *seconds) {
+  char *end;
+  if (!text) {
+    option = variable;
+    text = getenv (variable);
+    if (!text || !*text)
+      return true;
+  }
+  *seconds = strtod (text, &end);
+  if (end != text && !*end && *seconds > 0 && *seconds < 1e9)
+    return true;
+  fprintf (stderr, "allua: %s needs a number of seconds, more than 0 (got \"%s\")\n", option, text);
+  return false;
+}
+
+/* Whether an option that takes no value is given by the environment. */
+static bool is_asked (const char *variable) {
+  const char *value = getenv (variable);
+  return value && strcmp (value, "1") == 0;
 }
 
 /* Returns the exit status to leave with, or -1 to go on. */
@@ -248,11 +210,25 @@ static int parse (struct command *command, int argc, char **argv) {
       i++;
       break;
     }
-    if (strcmp (argument, "-e") == 0) {
+    if (strcmp (argument, "--waterfall") == 0) {
+      command->waterfall = true;
+    } else if (strcmp (argument, "--progress") == 0) {
+      command->progress = true;
+    } else if (strcmp (argument, "--trace") == 0 || strcmp (argument, "--report") == 0) {
+      if (++i == argc) {
+        fprintf (stderr, "allua: %s needs the name of a file\n%s", argument, usage);
+        return STATUS_USAGE;
+      }
+      *(argument[2] == 't' ? &command->trace : &command->report) = argv[i];
+    } else if (strcmp (argument, "--slow-turn") == 0 || strcmp (argument, "--stuck-turn") == 0) {
+      const char **turn = argument[3] == 'l' ? &command->slow_turn : &command->stuck_turn;
+      *turn = ++i < argc ? argv[i] : "";
+    } else if (strcmp (argument, "-e") == 0) {
       if (++i == argc) {
         fprintf (stderr, "allua: -e needs an argument\n%s", usage);
         return STATUS_USAGE;
       }
+      command->has_code = true;
     } else if (strcmp (argument, "-h") == 0 || strcmp (argument, "--help") == 0) {
       fputs (usage, stdout);
       return EXIT_SUCCESS;
@@ -276,7 +252,7 @@ static int finish (struct program *program, int status) {
     status = STATUS_ERROR;
   }
   if (program->host)
-    leave (program);
+    program_leave (program);
   if (program->exiting)
     return program->status;
   if (program->interrupted)
@@ -285,34 +261,44 @@ static int finish (struct program *program, int status) {
 }
 
 int main (int argc, char **argv) {
-  struct program program = { .on_interrupt = LUA_NOREF };
+  struct program program = { 0 };
   struct command command = { 0 };
-  struct sigaction action;
-  allua_options options = { .size = sizeof options, .globals = 1, .on_error = on_report };
+  allua_options options
+      = { .size = sizeof options, .globals = 1, .on_error = on_report, .on_slow = on_slow };
+  double slow = 0, stuck = 0;
   int status = parse (&command, argc, argv);
   if (status >= 0)
     return status;
+  mem_keep_some ();
+  if (!read_seconds ("--slow-turn", command.slow_turn, "ALLUA_SLOW_TURN", &slow)
+      || !read_seconds ("--stuck-turn", command.stuck_turn, "ALLUA_STUCK_TURN", &stuck))
+    return STATUS_USAGE;
+  if (is_asked ("ALLUA_WATERFALL"))
+    command.waterfall = true;
+  if (is_asked ("ALLUA_PROGRESS"))
+    command.progress = true;
+  command.trace = command.trace ? command.trace : getenv ("ALLUA_TRACE");
+  if (command.trace && !*command.trace)
+    command.trace = NULL;
   options.path = getenv ("ALLUA_PATH");
-  options.data = &program;
-  program.host = allua_open (&options);
-  if (!program.host
-      || uv_async_init (allua_loop (program.host), &program.interrupt, on_interrupt) != 0) {
+  if (!program_open (&program, &options) || !watchdog_listen (program.host)
+      || !watchdog_start (slow, stuck)) {
     complain ("cannot start: not enough memory");
     return STATUS_ERROR;
   }
-  uv_unref ((uv_handle_t *)&program.interrupt);
-  program.interrupt.data = &program;
+  program.host->waterfall = command.waterfall;
   program.host->stress = getenv ("ALLUA_STRESS_GC") != NULL;
-  signalled = &program;
-  memset (&action, 0, sizeof action);
-  action.sa_handler = on_sigint;
-  sigaction (SIGINT, &action, NULL);
-  lua_pushcfunction (program.host->main, add_program);
-  lua_pushlightuserdata (program.host->main, &program);
-  lua_pushlightuserdata (program.host->main, &command);
-  if (lua_pcall (program.host->main, 2, 0, 0) != LUA_OK) {
-    complain (lua_tostring (program.host->main, -1));
-    leave (&program);
+  program_listen (&program);
+  if (command.trace || command.report)
+    unsetenv ("ALLUA_TRACE"); /* a program that this one starts would write to the same file */
+  if (is_prompt (&command))
+    command.progress = false;
+  if (command.progress)
+    unsetenv ("ALLUA_PROGRESS"); /* there is one terminal */
+  if (!prepare (&program, add_program, &command)
+      || ((command.trace || command.report) && !prepare (&program, start_trace, &command))
+      || (command.progress && !prepare (&program, display_open, program.host))) {
+    program_leave (&program);
     return STATUS_ERROR;
   }
   return finish (&program, run_command (&program, &command));

@@ -7,9 +7,9 @@ enum { FEW = 48 }; /* up to so many are quicker to insert than to distribute */
 
 /* What the prefixes do not tell apart. */
 static int compare_strings (const struct name *x, const struct name *y) {
-  size_t length = x->length < y->length ? x->length : y->length;
+  size_t length = (size_t)(x->number < y->number ? x->number : y->number);
   int order = memcmp (x->string, y->string, length);
-  return order ? order : (x->length > y->length) - (x->length < y->length);
+  return order ? order : (x->number > y->number) - (x->number < y->number);
 }
 
 static bool is_before (const struct name *names, const struct place *a, const struct place *b) {
@@ -31,14 +31,14 @@ static uint64_t read_bytes (const char *string) {
 /* Eight bytes of a string from `skip` on as a number, with zeros after its end. */
 static uint64_t read_prefix (const struct name *name, size_t skip) {
   const size_t width = sizeof (uint64_t);
-  size_t rest = name->length - skip, i;
+  size_t length = (size_t)name->number, rest = length - skip, i;
   uint64_t prefix = 0;
   if (rest >= width)
     return read_bytes (name->string + skip);
   if (!rest)
     return 0;
-  if (name->length >= width) /* never beyond the end: its last eight bytes, shifted */
-    return read_bytes (name->string + name->length - width) << 8 * (width - rest);
+  if (length >= width) /* never beyond the end: its last eight bytes, shifted */
+    return read_bytes (name->string + length - width) << 8 * (width - rest);
   for (i = 0; i < width; i++)
     prefix = prefix << 8 | (i < rest ? (unsigned char)name->string[skip + i] : 0);
   return prefix;
@@ -47,13 +47,14 @@ static uint64_t read_prefix (const struct name *name, size_t skip) {
 /* How many bytes all the strings have in common. */
 static size_t count_common (const struct name *names, const struct place *places, uint32_t count) {
   const struct name *first = &names[places[0].of];
-  size_t common = first->length;
+  size_t common = (size_t)first->number;
   uint32_t i;
   for (i = 1; i < count && common; i++) {
     const struct name *name = &names[places[i].of];
-    if (name->length < common || memcmp (name->string, first->string, common) != 0) {
+    if ((size_t)name->number < common || memcmp (name->string, first->string, common) != 0) {
       size_t same = 0;
-      while (same < common && same < name->length && name->string[same] == first->string[same])
+      while (same < common && same < (size_t)name->number
+             && name->string[same] == first->string[same])
         same++;
       common = same;
     }
@@ -161,7 +162,7 @@ struct place *names_order (const struct name *names, struct place *places, struc
   for (i = 0; i < count; i++)
     if (!names[i].string)
       places[integers++]
-          = (struct place){ .prefix = (uint64_t)names[i].integer ^ (uint64_t)1 << 63, .of = i };
+          = (struct place){ .prefix = (uint64_t)names[i].number ^ (uint64_t)1 << 63, .of = i };
   for (i = 0; integers + strings < count; i++)
     if (names[i].string)
       places[integers + strings++].of = i;

@@ -7,8 +7,7 @@
 
 struct name {
   const char *string; /* NULL: an integer */
-  size_t length;
-  int64_t integer;
+  int64_t number;     /* that, or the string's length */
 };
 
 /* One in the order. */

@@ -62,8 +62,6 @@ static void refuse (lua_State *L, const char *function, int key) {
 }
 
 void options_check (lua_State *L, allua *host, int index, const char *name) {
-  if (lua_isnoneornil (L, index))
-    return;
   if (!lua_istable (L, index))
     luaL_error (L, "%s: expected a table of options (got %s)", name, luaL_typename (L, index));
   for (lua_pushnil (L); lua_next (L, index); lua_pop (L, 1)) {
@@ -90,10 +88,7 @@ static bool get (lua_State *L, int index, const char *name) {
 }
 
 void options_apply (lua_State *L, int index, int group_index) {
-  struct group_options *options;
-  if (lua_isnoneornil (L, index))
-    return;
-  options = group_extend (L, group_index);
+  struct group_options *options = group_extend (L, group_index);
   if (get (L, index, "signal"))
     group_set (L, group_index, OUTSIDE);
   if (get (L, index, "timeout")) {
@@ -113,7 +108,9 @@ void options_apply (lua_State *L, int index, int group_index) {
     group_set (L, group_index, LABEL);
   if (get (L, index, "debug")) {
     if (lua_toboolean (L, -1))
-      trace_open (L, group_index);
+      trace_open (L, group_index, true);
+    else
+      options->unseen = true;
     lua_pop (L, 1);
   }
 }
@@ -165,8 +162,6 @@ bool options_start_timer (struct group *group) {
 
 void options_listen (lua_State *L, int group_index) {
   struct group *group = lua_touserdata (L, group_index);
-  if (!group->options)
-    return;
   if (group_get (L, group_index, OUTSIDE) != LUA_TNIL)
     signal_listen (L, lua_gettop (L), group);
   lua_pop (L, 1);

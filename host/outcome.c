@@ -4,6 +4,8 @@
 #include "task.h"
 #include "trace.h"
 
+#define MOST_REASONS 10 /* that the message of an AggregateError tells */
+
 /* The record of a task's failure, or nil. */
 static void push_record (lua_State *L, int index, uint32_t task) {
   if (group_get (L, index, RECORDS) != LUA_TNIL) {
@@ -15,9 +17,7 @@ static void push_record (lua_State *L, int index, uint32_t task) {
 void outcome_push_error (lua_State *L, int index, struct task *task) {
   struct group *group = task->group;
   index = lua_absindex (L, index);
-  lua_getiuservalue (L, index, 1);
-  lua_rawgeti (L, -1, group_place (task));
-  lua_remove (L, -2);
+  group_push_own (L, index, task);
   if (!lua_isnil (L, -1) && task->failed)
     return;
   if (!task->promise.cancelled)
@@ -26,7 +26,7 @@ void outcome_push_error (lua_State *L, int index, struct task *task) {
   lua_pop (L, 1);
   group_push_name_at (L, index, task);
   if (task->own_reason) {
-    lua_getiuservalue (L, index, 1);
+    lua_getiuservalue (L, index, VALUE_EXTRA);
     lua_rawgeti (L, -1, -(lua_Integer)task->index - 1);
     lua_remove (L, -2);
   } else if (group->own_reason) {
@@ -36,10 +36,7 @@ void outcome_push_error (lua_State *L, int index, struct task *task) {
   }
   error_push_cancelled (L, group->host);
   lua_pushvalue (L, -1);
-  lua_getiuservalue (L, index, 1);
-  lua_insert (L, -2);
-  lua_rawseti (L, -2, group_place (task));
-  lua_pop (L, 1);
+  group_set_own (L, index, task);
   task->failed = true;
 }
 
@@ -59,14 +56,14 @@ int outcome_push_first (lua_State *L, int index, struct task *task) {
     lua_pushnil (L);
     return 1;
   }
-  index = lua_absindex (L, index);
-  lua_getiuservalue (L, index, 2);
-  if (group->named) {
-    group_push_name_at (L, index, task);
-    lua_rawget (L, -2);
-  } else {
-    lua_rawgeti (L, -1, group_place (task));
+  if (!group->named) {
+    group_push_own (L, index, task);
+    return 1;
   }
+  index = lua_absindex (L, index);
+  lua_getiuservalue (L, index, VALUE_RESULTS);
+  group_push_name_at (L, index, task);
+  lua_rawget (L, -2);
   lua_remove (L, -2);
   return 1;
 }
@@ -77,8 +74,7 @@ int outcome_push_all (lua_State *L, int index, struct task *task) {
     return outcome_push_first (L, index, task);
   if (task->nothing)
     return 0;
-  lua_getiuservalue (L, index, 1);
-  lua_rawgeti (L, -1, group_place (task));
+  group_get (L, index, group_several (task));
   values = lua_gettop (L);
   lua_getfield (L, values, "n");
   count = (int)lua_tointeger (L, -1);
@@ -126,20 +122,6 @@ int outcome_raise (lua_State *L, struct group *group) {
   return lua_error (L);
 }
 
-/* The results table as it stands, without the markers of tasks that gave nil. */
-static int push_results (lua_State *L, struct group *group) {
-  uint32_t i, nils = group->nils;
-  lua_getiuservalue (L, 1, 2);
-  for (i = 0; nils && group->mapped && i < group->size; i++)
-    if (group->tasks[i].has_nil) {
-      group_push_name_at (L, 1, &group->tasks[i]);
-      lua_pushnil (L);
-      lua_rawset (L, -3);
-      nils--;
-    }
-  return 1;
-}
-
 /* The name of the sibling whose failure the task met, or nil. */
 static void push_from (lua_State *L, struct task *task) {
   int top = lua_gettop (L);
@@ -179,6 +161,8 @@ static int push_settled (lua_State *L, struct group *group) {
         group_get (L, 1, REASON); /* why all of it was cancelled says more than that it was */
       else
         outcome_push_error (L, 1, task);
+      push_record (L, 1, task->index);
+      error_seen (L, group->host, -2);
       lua_setfield (L, -2, "reason");
       push_from (L, task);
       lua_setfield (L, -2, "from");
@@ -188,16 +172,53 @@ static int push_settled (lua_State *L, struct group *group) {
   return 1;
 }
 
+/* Push what an AggregateError says: why each task failed, as far as a reader reads. */
+static const char *push_reasons (lua_State *L, struct group *group) {
+  uint32_t i, shown = group->size > MOST_REASONS ? MOST_REASONS - 1 : group->size;
+  int at;
+  luaL_Buffer text;
+  if (group->size == 0)
+    return lua_pushliteral (L, "there was no task to succeed");
+  lua_settop (L, at = lua_gettop (L) + 2); /* a place for the name and one for the error */
+  luaL_buffinit (L, &text);
+  lua_pushfstring (L, "none of the tasks succeeded (%d failed)", (int)group->size);
+  luaL_addvalue (&text);
+  for (i = 0; i < shown; i++) {
+    group_push_name_at (L, 1, &group->tasks[i]);
+    luaL_tolstring (L, -1, NULL);
+    lua_replace (L, at - 1);
+    lua_pop (L, 1);
+    outcome_push_error (L, 1, &group->tasks[i]);
+    error_push_message (L, -1);
+    lua_replace (L, at);
+    lua_pop (L, 1);
+    luaL_addstring (&text, "\n  ");
+    lua_pushvalue (L, at - 1);
+    luaL_addvalue (&text);
+    luaL_addstring (&text, ": ");
+    /* The further lines of a message belong to it. */
+    luaL_gsub (L, lua_tostring (L, at), "\n", "\n    ");
+    luaL_addvalue (&text);
+  }
+  if (shown < group->size) {
+    lua_pushfstring (L, "\n  and %d more", (int)(group->size - shown));
+    luaL_addvalue (&text);
+  }
+  luaL_pushresult (&text);
+  lua_replace (L, at - 1);
+  lua_settop (L, at - 1);
+  return lua_tostring (L, -1);
+}
+
 static int raise_aggregate (lua_State *L, struct group *group) {
   uint32_t i;
-  error_push (L, group->host, "AggregateError",
-              group->size ? "none of the tasks succeeded (%d failed)"
-                          : "there was no task to succeed",
-              (int)group->size);
+  error_push (L, group->host, "AggregateError", "%s", push_reasons (L, group));
   lua_newtable (L);
   for (i = 0; i < group->size; i++) {
     group_push_name_at (L, 1, &group->tasks[i]);
     outcome_push_error (L, 1, &group->tasks[i]);
+    push_record (L, 1, i);
+    error_seen (L, group->host, -2);
     lua_rawset (L, -3);
   }
   lua_setfield (L, -2, "errors");
@@ -223,9 +244,8 @@ int outcome_of (lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   group->at = NULL;
   lua_settop (L, 1);
-  luaL_checkstack (L, LUA_MINSTACK, NULL);
   if (trace_of (group))
-    trace_print (L, 1);
+    trace_finish (L, 1);
   if (group->failed && (group->kind != GROUP_SETTLED || group->hook_failed))
     return outcome_raise (L, group);
   if (group->cancelled && !group->own_reason && owner && task_is_cancelled (owner))
@@ -248,6 +268,7 @@ int outcome_of (lua_State *L, int status, lua_KContext ctx) {
     group_push_name_at (L, 1, &group->tasks[group->winner - 1]);
     return 2;
   default:
-    return push_results (L, group);
+    lua_getiuservalue (L, 1, VALUE_RESULTS);
+    return 1;
   }
 }

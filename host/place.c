@@ -1,5 +1,7 @@
 #include "place.h"
 
+#include "trace.h"
+
 struct task *place_ancestor (struct task *task, const struct group *group) {
   while (task && task->group != group)
     task = task->group->owner;
@@ -11,8 +13,8 @@ struct task *place_next (struct group *group) {
   return task ? task : ring_pop (&group->options->fresh);
 }
 
-/* Hand a free place on. */
-static struct task *fill (struct group *group) {
+/* Hand on the place that `giver` does not need any more. */
+static struct task *fill (struct group *group, const struct task *giver) {
   struct group_options *options = group->options;
   struct task *task, *member;
   if (options->running >= options->limit)
@@ -25,6 +27,8 @@ static struct task *fill (struct group *group) {
     member->place = true;
     options->running++;
   }
+  if (trace_of (task->group))
+    trace_hand_over (task, giver);
   return task;
 }
 
@@ -34,7 +38,7 @@ struct task *place_give_back (struct task *task, struct group *group) {
     return NULL;
   member->place = false;
   group->options->running--;
-  return fill (group);
+  return fill (group, member);
 }
 
 bool place_take (struct task *task, struct group *group) {
@@ -54,6 +58,8 @@ bool place_take_fresh (struct task *member) {
   struct group_options *options = member->group->options;
   if (options->running == options->limit) {
     ring_push (&options->fresh, member);
+    if (options->trace)
+      trace_wait (member, WAIT_PLACE, member->group);
     return false;
   }
   member->place = true;
@@ -66,5 +72,5 @@ struct task *place_leave (struct task *member) {
     return NULL;
   member->place = false;
   member->group->options->running--;
-  return fill (member->group);
+  return fill (member->group, member);
 }

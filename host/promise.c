@@ -4,18 +4,6 @@
 
 #include "task.h"
 
-void promise_add_waiter (struct promise *promise, struct task *task) {
-  struct task *first = promise->waiters;
-  if (!first) {
-    promise->waiters = task->link.next = task->link.previous = task;
-  } else {
-    struct task *last = first->link.previous;
-    task->link.next = first;
-    task->link.previous = last;
-    last->link.next = first->link.previous = task;
-  }
-}
-
 void promise_remove_waiter (struct promise *promise, struct task *task) {
   if (task->link.next == task) {
     promise->waiters = NULL;
@@ -29,13 +17,17 @@ void promise_remove_waiter (struct promise *promise, struct task *task) {
 
 void promise_settle (allua *host, struct promise *promise, enum promise_status status,
                      void (*wake) (allua *host, struct task *task)) {
+  struct task *first = promise->waiters, *task = first;
   assert (promise->status == PROMISE_PENDING);
   promise->status = (uint8_t)status;
-  while (promise->waiters) {
-    struct task *task = promise->waiters;
-    promise_remove_waiter (promise, task);
+  if (!first)
+    return;
+  promise->waiters = NULL;
+  do { /* each is in another ring after that */
+    struct task *next = task->link.next;
     wake (host, task);
-  }
+    task = next;
+  } while (task != first);
 }
 
 const char *promise_status_name (const struct promise *promise) {

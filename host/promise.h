@@ -17,11 +17,9 @@ struct promise {
   uint8_t status, kind;
   bool handled;   /* somebody awaited it: a rejection is not reported */
   bool cancelled; /* rejected by its owner's cancelling: not reported either */
-  uint32_t place; /* of a task: the key of its function in its group's slots: see group_place */
 };
 
-/* Append to the waiters; the task must not be in another ring or list. */
-void promise_add_waiter (struct promise *promise, struct task *task);
+/* Take out of the waiters; promise_add_waiter (group.h) has put the task there. */
 void promise_remove_waiter (struct promise *promise, struct task *task);
 
 /* Settle a pending promise; `wake` gets each waiter, in order. The values are stored before. */

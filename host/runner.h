@@ -4,8 +4,9 @@
 
 #include "task.h"
 
-/* The function at the bottom (upvalue 1: the box); its argument is the message handler, and for a task
-   that was prepared (task_prepare) the function and its arguments above that. */
+/* The function at the bottom (upvalue 1: the box). Its arguments are the message handler, then the function
+   and its arguments of a task that was prepared, or the group of all others. When it has no more to do it
+   yields, with the handler on its stack, and goes on when it is resumed with the rest. */
 int runner_main (lua_State *L);
 
 #endif

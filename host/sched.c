@@ -1,9 +1,11 @@
 #include "sched.h"
 
+#include "clock.h"
 #include "error.h"
 #include "loop.h"
 #include "place.h"
 #include "trace.h"
+#include "tracer.h"
 
 enum {
   MOST_STEPS = 1024, /* tasks resumed before the loop looks at its I/O again */
@@ -18,6 +20,13 @@ void sched_ready (allua *host, struct task *task) {
     loop_set_busy (host, true);
 }
 
+void sched_begin (struct group *group) {
+  allua *host = group->host;
+  uint32_t i;
+  for (i = 0; i < group->size; i++)
+    sched_ready (host, &group->tasks[i]);
+}
+
 void sched_wake (allua *host, struct task *task) {
   if (task->wait == WAIT_PROMISE) {
     struct promise *promise = task->on;
@@ -26,6 +35,11 @@ void sched_wake (allua *host, struct task *task) {
       if (place_counts (group) && !place_take (task, group)) {
         task->wait = WAIT_PLACE;
         task->on = group;
+        task->since = (uint32_t)uv_now (host->loop);
+        if (trace_of (task->group)) {
+          trace_resume (task);
+          trace_wait (task, WAIT_PLACE, group);
+        }
         return;
       }
     }
@@ -77,8 +91,7 @@ int sched_sleep (lua_State *L, struct task *task, double seconds) {
   allua *host = task->group->host;
   task->timer.place = 0;
   if (!timer_start (host, &task->timer, seconds, on_sleep)) {
-    host_push (host, L, SLOT_MEMORY);
-    return lua_error (L);
+    return error_raise_memory (L, host);
   }
   return task_suspend (L, task, WAIT_TIMER, NULL, 0, awake);
 }
@@ -125,12 +138,19 @@ void sched_turn (allua *host) {
   struct task *task;
   if (host->turns)
     return;
+  if (host->tracer)
+    tracer_begin_turn (host);
+  host->turn++;
   host->turns++;
   host->steps = MOST_STEPS;
   while (host->steps > 0 && (task = ring_pop (&host->ready)) != NULL)
     step (host, task);
   host->turns--;
-  loop_set_busy (host, host->ready.first != NULL);
+  if (host->tracer)
+    tracer_end_turn (host);
+  if (host->steps < MOST_STEPS)
+    host->clock_blocked = false; /* what they did is not known */
+  loop_set_busy (host, host->ready.first || clock_is_eager (host));
   if (!host->ready.first && host->pooled > MOST_IDLE) {
     if (host->mem.limit)
       task_trim (host, MOST_IDLE); /* others may need it at once */
@@ -181,6 +201,8 @@ int sched_join (lua_State *L, struct task *owner, struct group *group, lua_KCont
   ring_pop (&host->ready);
   owner->state = TASK_RUNNING;
   owner->wait = WAIT_NOTHING;
+  if (trace_of (owner->group))
+    trace_resume (owner);
   return k (L, LUA_OK, ctx);
 }
 
@@ -189,7 +211,8 @@ bool sched_run (allua *host, lua_State *L, bool (*done) (void *data), void *data
   bool alive = true;
   host->runs++;
   host->from = L;
-  while (!done (data) && !host->close_asked && (alive || host->ready.first)) {
+  while (!done (data) && !host->close_asked
+         && (alive || host->ready.first || (host->stalled && host->stalled (host)))) {
     sched_turn (host);
     if (!done (data))
       alive = uv_run (host->loop, host->ready.first ? UV_RUN_NOWAIT : UV_RUN_ONCE) != 0;

@@ -7,6 +7,9 @@
 /* Put a task at the end of the ready queue. */
 void sched_ready (allua *host, struct task *task);
 
+/* The same with all tasks of a group. */
+void sched_begin (struct group *group);
+
 /* What a task waited for is there: unlinked already, it will be resumed (or wait for its place). */
 void sched_wake (allua *host, struct task *task);
 

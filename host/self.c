@@ -9,7 +9,6 @@
 #include "promise_object.h"
 #include "settle.h"
 #include "signal.h"
-#include "trace.h"
 
 static int raise_unknown (lua_State *L, struct group *group, int key) {
   struct near near;
@@ -37,62 +36,35 @@ static int raise_unknown (lua_State *L, struct group *group, int key) {
   return error_raise (L);
 }
 
-/* The task of a group with names that is called what is at `key`, or NULL: the names are sorted, integers
-   first, then strings in byte order. */
-static struct task *search (lua_State *L, struct group *group, int key) {
-  bool integer = lua_isinteger (L, key);
-  size_t length = 0;
-  const char *name = lua_type (L, key) == LUA_TSTRING ? lua_tolstring (L, key, &length) : NULL;
-  uint32_t low = 0, high = group->size;
-  if (!integer && !name)
-    return NULL;
-  lua_getiuservalue (L, 1, 1);
-  while (low < high) {
-    uint32_t middle = low + (high - low) / 2;
-    int order;
-    lua_rawgeti (L, -1, group_place (&group->tasks[middle]) + 1);
-    if (lua_isinteger (L, -1)) {
-      lua_Integer x = lua_tointeger (L, key), y = lua_tointeger (L, -1);
-      order = integer ? (x > y) - (x < y) : 1;
-    } else if (integer) {
-      order = -1;
-    } else {
-      size_t size;
-      const char *other = lua_tolstring (L, -1, &size);
-      order = memcmp (name, other, length < size ? length : size);
-      if (order == 0)
-        order = (length > size) - (length < size);
-    }
+/* The task of a group with names that is called what is at `key`, or NULL. */
+static inline struct task *search (lua_State *L, struct group *group, int key) {
+  uint32_t number = group->size;
+  if (lua_type (L, key) == LUA_TSTRING)
+    number = shape_find_string (group->shape, lua_tostring (L, key));
+  if (number == group->size) {
+    lua_getiuservalue (L, 1, VALUE_SHAPE);
+    number = shape_find (L, lua_gettop (L), group->shape, key);
     lua_pop (L, 1);
-    if (order == 0) {
-      lua_pop (L, 1);
-      return &group->tasks[middle];
-    }
-    if (order < 0)
-      high = middle;
-    else
-      low = middle + 1;
   }
-  lua_pop (L, 1);
-  return NULL;
+  return number < group->size ? &group->tasks[number] : NULL;
+}
+
+/* The task of a group without names that is called what is at `key`, or NULL. */
+static struct task *at_number (lua_State *L, struct group *group, int key) {
+  lua_Integer number = lua_type (L, key) == LUA_TNUMBER ? lua_tointeger (L, key) : 0;
+  return (lua_Unsigned)number - 1u < group->size ? &group->tasks[number - 1] : NULL;
 }
 
 /* The same for any group; raises where there is none. */
 static struct task *find (lua_State *L, struct group *group, int key) {
   struct task *task;
-  lua_Integer index;
   int integer;
-  index = lua_tointegerx (L, key, &integer);
+  lua_Integer number = lua_tointegerx (L, key, &integer);
   if (integer && lua_type (L, key) == LUA_TNUMBER) {
-    lua_pushinteger (L, index); /* 1.0 is 1 */
+    lua_pushinteger (L, number); /* 1.0 is 1 */
     lua_replace (L, key);
-    if (!group->named) {
-      if ((lua_Unsigned)index - 1u < (lua_Unsigned)group->size)
-        return &group->tasks[index - 1];
-      raise_unknown (L, group, key);
-    }
   }
-  task = group->named ? search (L, group, key) : NULL;
+  task = group->named ? search (L, group, key) : at_number (L, group, key);
   if (!task)
     raise_unknown (L, group, key);
   return task;
@@ -102,86 +74,73 @@ enum { ALL_VALUES = 1 }; /* with the task's address in the context of a wait */
 
 static int waited (lua_State *L, int status, lua_KContext ctx);
 
-/* Give the task's first value, or all of them, or wait for it; the name is at 2. */
-static int give (lua_State *L, allua *host, struct task *task, bool all) {
-  struct task *reader;
-  if (task->promise.status != PROMISE_PENDING) {
-    task->promise.handled = true;
-    return all ? outcome_push_all (L, 1, task) : outcome_push_first (L, 1, task);
-  }
-  reader = task_enter (L, host);
+/* Wait for the task; the name is at 2. */
+static int await (lua_State *L, allua *host, struct task *task, bool all) {
+  struct task *reader = task_enter (L, host);
   if (!reader)
     return all_run_outside (L, host);
   if (cycle_find (L, reader, task))
     return error_raise (L);
-  if (trace_of (reader->group))
-    trace_wait (reader, task);
   return sched_wait_promise (L, reader, &task->promise, (lua_KContext)task | (all ? ALL_VALUES : 0),
                              waited);
 }
 
-/* The stack is as it was: the group, the name. */
+/* Give the task's first value, or all of them, or wait for it; the name is at 2. */
+static int give (lua_State *L, allua *host, struct task *task, bool all) {
+  if (task->promise.status == PROMISE_PENDING)
+    return await (L, host, task, all);
+  task->promise.handled = true;
+  return all ? outcome_push_all (L, 1, task) : outcome_push_first (L, 1, task);
+}
+
+/* The value of a fulfilled task of a group under way, which is at 1: no other can have changed the results.
+   `key` is its name. */
+static int give_result (lua_State *L, const struct group *group, const struct task *task, int key) {
+  lua_getiuservalue (L, 1, VALUE_RESULTS);
+  if (!group->named) {
+    lua_rawgeti (L, -1, group_place (task));
+    return 1;
+  }
+  lua_pushvalue (L, key);
+  lua_rawget (L, -2);
+  return 1;
+}
+
+/* The group and the name are at the bottom of the stack, as they were. */
 static int waited (lua_State *L, int status, lua_KContext ctx) {
   struct task *task = (struct task *)(ctx & ~(lua_KContext)ALL_VALUES);
   struct group *group = task->group;
   allua *host = group->host;
   bool all = ctx & ALL_VALUES;
   (void)status;
-  if (host->current && trace_of (host->current->group))
-    trace_resume (host->current);
   task_resumed (L, host);
-  if (!all && task->promise.status == PROMISE_FULFILLED && !task->has_nil && !group->ended) {
-    /* The quick way, as in self_index. */
-    lua_getiuservalue (L, 1, 2);
-    lua_pushvalue (L, 2);
-    lua_rawget (L, -2);
-    return 1;
-  }
+  if (!all && task->promise.status == PROMISE_FULFILLED && !task->has_nil && !group->ended)
+    return give_result (L, group, task, 2);
   return give (L, host, task, all);
 }
 
-/* A name was read that has no value yet: from now on the results say which task it is. They have room
-   for every name, so this does not allocate. */
-static void map_names (lua_State *L, struct group *group) {
-  uint32_t i;
-  lua_settop (L, 2);
-  lua_getiuservalue (L, 1, 1);
-  lua_getiuservalue (L, 1, 2);
-  for (i = 0; i < group->size; i++) {
-    struct task *task = &group->tasks[i];
-    if (task->promise.status != PROMISE_FULFILLED || task->has_nil) {
-      lua_rawgeti (L, 3, group_place (task) + 1);
-      lua_pushlightuserdata (L, task);
-      lua_rawset (L, 4);
-    }
-  }
-  group->mapped = true;
-}
-
+/* Lua calls it with the group and the name. While the group is under way, most reads need no more than
+   the results. */
 static int self_index (lua_State *L) {
   struct group *group = lua_touserdata (L, 1);
-  bool quick = group->named && !group->ended;
-  while (quick) {
-    /* The results have its value, or say which task it is. */
-    struct task *task;
-    lua_getiuservalue (L, 1, 2);
-    lua_pushvalue (L, 2);
-    switch (lua_rawget (L, -2)) {
-    case LUA_TNIL:
-      quick = !group->mapped;
-      if (quick)
-        map_names (L, group);
-      break;
-    case LUA_TLIGHTUSERDATA:
-      task = lua_touserdata (L, -1);
-      if (task < group->tasks || task >= group->tasks + group->size)
+  struct task *task = NULL;
+  if (group->ended) {
+    /* its results are the script's by now */
+  } else if (!group->named) {
+    task = at_number (L, group, 2);
+    if (task && task->promise.status == PROMISE_FULFILLED)
+      return give_result (L, group, task, 2);
+  } else {
+    if (group->pending < group->size) {
+      lua_getiuservalue (L, 1, VALUE_RESULTS);
+      lua_pushvalue (L, 2);
+      if (lua_rawget (L, -2) != LUA_TNIL)
         return 1;
-      return give (L, group->host, task, false);
-    default:
-      return 1;
     }
+    task = search (L, group, 2);
   }
-  lua_settop (L, 2);
+  if (task)
+    return give (L, group->host, task, false);
   return give (L, host_of (L), find (L, group, 2), false);
 }
 
@@ -244,6 +203,7 @@ static int task_finish (lua_State *L) {
   struct group *group = task->group;
   allua *host = group->host;
   struct task *caller = host->current;
+  const struct task *member;
   int count = lua_gettop (L) - 1, i;
   if (group->kind != GROUP_FLOW)
     return luaL_error (L, "task:finish is for the tasks of a flow");
@@ -256,6 +216,7 @@ static int task_finish (lua_State *L) {
   if (!caller)
     return luaL_error (
         L, "task:finish: only a task of the flow, or one that it started, can finish it");
+  member = caller;
   caller = host->current;
   if (!group->decided && !group->failed && !group->cancelled) {
     luaL_checkstack (L, 4, NULL);
@@ -268,6 +229,7 @@ static int task_finish (lua_State *L) {
     lua_setfield (L, -2, "n");
     lua_xmove (L, host->L, 1);
     group_put (group, AUX);
+    group->winner = member->index + 1;
     settle_decide (group);
   }
   /* Never back to the caller, shielded or not. */

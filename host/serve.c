@@ -1,25 +1,15 @@
 #include "serve.h"
 
-#include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 
-#include "connection.h"
-#include "error.h"
-
-#define SERVER "allua.listener"
-#define REQUEST "allua.request"
-
-struct request {
-  struct connection *connection;
-  uint64_t id;
-};
-
-static struct server *check_server (lua_State *L) {
-  struct server *server = *(struct server **)luaL_checkudata (L, 1, SERVER);
-  if (!server)
-    luaL_error (L, "this server is closed");
-  return server;
-}
+#include "connection_accept.h"
+#include "connection_sweep.h"
+#include "file.h"
+#include "form.h"
+#include "reply.h"
+#include "serve_request.h"
+#include "task.h"
 
 static void on_server_closed (uv_handle_t *handle) {
   struct server *server = handle->data;
@@ -30,14 +20,13 @@ static void on_server_closed (uv_handle_t *handle) {
 static void stop_listening (struct server *server) {
   if (!server->listening)
     return;
-  server->listening = false;
-  uv_close ((uv_handle_t *)&server->tcp, on_server_closed);
+  connection_stop_listening (server);
   server_close_idle (server);
 }
 
 /* listener:stop (): no new connections, no next requests. */
 static int listener_stop (lua_State *L) {
-  struct server **place = luaL_checkudata (L, 1, SERVER);
+  struct server **place = serve_check_listener (L);
   if (*place)
     stop_listening (*place);
   return 0;
@@ -45,7 +34,7 @@ static int listener_stop (lua_State *L) {
 
 /* listener:close (): no connection at all. */
 static int listener_close (lua_State *L) {
-  struct server **place = luaL_checkudata (L, 1, SERVER), *server = *place;
+  struct server **place = serve_check_listener (L), *server = *place;
   struct connection *connection, *next;
   if (!server)
     return 0;
@@ -67,194 +56,55 @@ static int listener_close (lua_State *L) {
   return 0;
 }
 
-static void on_connection (uv_stream_t *stream, int status) {
-  if (status == 0)
-    connection_accept (stream->data);
-}
-
-static void forget_promise (void *place) {
-  *(allua_promise **)place = NULL;
-}
-
-static int await_at (lua_State *L, allua_promise **place) {
-  allua_promise *promise = allua_promise_new (L);
-  *place = promise;
-  allua_promise_on_cancel (promise, forget_promise, place);
-  return allua_await (L, promise);
-}
-
 /* listener:wait (): until there is an event. */
 static int listener_wait (lua_State *L) {
-  struct server *server = check_server (L);
-  return server->events ? 0 : await_at (L, &server->acceptor);
+  struct server *server = serve_check_server (L);
+  return server->events ? 0 : serve_await (L, &server->acceptor, "a client");
+}
+
+/* A task that runs on the stack of another, which waits for a group, is not what that one waits for. */
+static int turned (lua_State *L, int status, lua_KContext ctx) {
+  allua *host = (allua *)ctx;
+  (void)status;
+  task_resumed (L, host);
+  if (task_is_cancelled (host->current))
+    return task_raise_cancelled (L, host->current);
+  if (!host->inside || !host->ready.first)
+    return 0;
+  ring_push (&host->ready, host->current);
+  return task_suspend (L, host->current, WAIT_NOTHING, NULL, ctx, turned);
+}
+
+/* listener:turn (): until every task that was ready has run as far as it can. */
+static int listener_turn (lua_State *L) {
+  allua *host = allua_of (L);
+  struct task *task = task_enter (L, host);
+  if (!task)
+    return 0;
+  serve_check_listener (L);
+  ring_push (&host->ready, task);
+  return task_suspend (L, task, WAIT_NOTHING, NULL, (lua_KContext)host, turned);
 }
 
 /* listener:drain (): until no request is under way. */
 static int listener_drain (lua_State *L) {
-  struct server *server = check_server (L);
-  return server->active ? await_at (L, &server->drained) : 0;
+  struct server *server = serve_check_server (L);
+  return server->active ? serve_await (L, &server->drained, "requests under way") : 0;
+}
+
+/* listener:secure (certificate, key): TLS for the connections that come from now on, by two files in PEM. */
+static int listener_secure (lua_State *L) {
+  struct server *server = serve_check_server (L);
+  struct tls_context *context
+      = tls_context_new (L, luaL_checkstring (L, 2), luaL_checkstring (L, 3));
+  tls_context_release (server->tls);
+  server->tls = context;
+  return 0;
 }
 
 static int listener_active (lua_State *L) {
-  lua_pushinteger (L, (lua_Integer)check_server (L)->active);
+  lua_pushinteger (L, (lua_Integer)serve_check_server (L)->active);
   return 1;
-}
-
-static void push_span (lua_State *L, const struct http_parser *parser, struct http_span span) {
-  lua_pushlstring (L, parser->head + span.at, span.length);
-}
-
-static void push_remote (lua_State *L, const struct connection *connection) {
-  struct sockaddr_storage address;
-  int size = sizeof address;
-  char text[64] = "";
-  if (uv_tcp_getpeername (&connection->tcp, (struct sockaddr *)&address, &size) == 0)
-    uv_ip_name ((struct sockaddr *)&address, text, sizeof text);
-  lua_pushstring (L, text);
-}
-
-/* listener:next () → nil; or id (its client has left); or
-   id, request, method, target, fields, minor, remote, keep_alive, has_body. `fields` is a list of
-   names and values by turns. */
-static int listener_next (lua_State *L) {
-  struct server *server = check_server (L);
-  struct connection *connection = server->events;
-  const struct http_parser *parser;
-  struct request *request;
-  bool has_gone;
-  size_t i;
-  if (!connection)
-    return 0;
-  luaL_checkstack (L, 12, NULL);
-  parser = &connection->parser;
-  request = lua_newuserdatauv (L, sizeof *request, 0);
-  request->connection = NULL;
-  luaL_setmetatable (L, REQUEST);
-  has_gone = connection->has_gone;
-  lua_pushinteger (L, (lua_Integer)connection->id);
-  if (!has_gone) {
-    lua_insert (L, -2);
-    push_span (L, parser, parser->method);
-    push_span (L, parser, parser->target);
-    lua_createtable (L, (int)parser->field_count * 2, 0);
-    for (i = 0; i < parser->field_count; i++) {
-      push_span (L, parser, parser->fields[i].name);
-      lua_rawseti (L, -2, (lua_Integer)(2 * i + 1));
-      push_span (L, parser, parser->fields[i].value);
-      lua_rawseti (L, -2, (lua_Integer)(2 * i + 2));
-    }
-    lua_pushinteger (L, parser->minor);
-    push_remote (L, connection);
-    lua_pushboolean (L, parser->keep_alive);
-    lua_pushboolean (L, parser->chunked || parser->length);
-    request->connection = connection;
-    request->id = connection->id;
-    connection->references++;
-  }
-  server->events = connection->next_event;
-  if (!server->events)
-    server->events_end = &server->events;
-  connection->queued = connection->has_gone = false;
-  connection_release (connection);
-  return has_gone ? 1 : 9;
-}
-
-/* The connection, where the request is still under way there. */
-static struct connection *check_request (lua_State *L) {
-  struct request *request = luaL_checkudata (L, 1, REQUEST);
-  struct connection *connection = request->connection;
-  if (!connection || connection->id != request->id || !connection->active || connection->gone)
-    return NULL;
-  return connection;
-}
-
-static int raise_left (lua_State *L) {
-  error_push (L, allua_of (L), "ClientLeftError", "the request is over, or its client has left");
-  return lua_error (L);
-}
-
-static struct connection *need_request (lua_State *L) {
-  struct connection *connection = check_request (L);
-  if (!connection)
-    raise_left (L);
-  return connection;
-}
-
-/* request:wait (): until there is some of the body, or its end. Asks for it where the client waits. */
-static int request_wait (lua_State *L) {
-  static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-  struct connection *connection = need_request (L);
-  if (connection->body_length || connection->received)
-    return 0;
-  if (connection->reader)
-    return luaL_error (L, "the body is being read by another task");
-  if (connection->parser.expects_continue && !connection->started && !connection->parser.total) {
-    connection->parser.expects_continue = false;
-    if (!connection_write (connection, go_on, sizeof go_on - 1))
-      return raise_left (L);
-    connection->started = false;
-  }
-  connection_read_on (connection);
-  return await_at (L, &connection->reader);
-}
-
-/* request:take () → bytes of the body, or nil at its end */
-static int request_take (lua_State *L) {
-  struct connection *connection = need_request (L);
-  if (!connection->body_length)
-    return 0;
-  lua_pushlstring (L, connection->body, connection->body_length);
-  connection->body_length = 0;
-  connection_read_on (connection);
-  return 1;
-}
-
-/* request:write (bytes) → whether to drain before the next */
-static int request_write (lua_State *L) {
-  struct connection *connection = need_request (L);
-  size_t length;
-  const char *data = luaL_checklstring (L, 2, &length);
-  if (length && !connection_write (connection, data, length))
-    return raise_left (L);
-  lua_pushboolean (L, uv_stream_get_write_queue_size ((uv_stream_t *)&connection->tcp)
-                          > CONNECTION_HIGH);
-  return 1;
-}
-
-/* request:drain (): until the client has taken most of what was written. */
-static int request_drain (lua_State *L) {
-  struct connection *connection = need_request (L);
-  if (uv_stream_get_write_queue_size ((uv_stream_t *)&connection->tcp) <= CONNECTION_LOW)
-    return 0;
-  if (connection->writer)
-    return luaL_error (L, "the reply is being written by another task");
-  return await_at (L, &connection->writer);
-}
-
-/* request:finish (keep_alive) */
-static int request_finish (lua_State *L) {
-  struct connection *connection = check_request (L);
-  if (connection)
-    connection_finish (connection, lua_toboolean (L, 2));
-  return 0;
-}
-
-/* request:drop (): the reply broke off. */
-static int request_drop (lua_State *L) {
-  struct connection *connection = check_request (L);
-  if (connection) {
-    connection_finish (connection, false);
-    connection_drop (connection);
-  }
-  return 0;
-}
-
-static int request_collect (lua_State *L) {
-  struct request *request = luaL_checkudata (L, 1, REQUEST);
-  if (request->connection)
-    connection_release (request->connection);
-  request->connection = NULL;
-  return 0;
 }
 
 static lua_Integer field (lua_State *L, const char *name) {
@@ -267,13 +117,36 @@ static lua_Integer field (lua_State *L, const char *name) {
 
 static int push_port (lua_State *L, struct server *server) {
   struct sockaddr_storage address;
-  int size = sizeof address;
+  socklen_t size = sizeof address;
   unsigned char port[2];
-  uv_tcp_getsockname (&server->tcp, (struct sockaddr *)&address, &size);
+  getsockname (server->fd, (struct sockaddr *)&address, &size);
   /* The port stands at the same place for both families. */
   memcpy (port, (char *)&address + 2, 2);
   lua_pushinteger (L, port[0] << 8 | port[1]);
   return 1;
+}
+
+static const luaL_Reg listener_methods[] = { { "active", listener_active },
+                                             { "answer", serve_answer },
+                                             { "close", listener_close },
+                                             { "drain", listener_drain },
+                                             { "json", serve_json },
+                                             { "next", serve_next },
+                                             { "request", serve_request },
+                                             { "secure", listener_secure },
+                                             { "stop", listener_stop },
+                                             { "turn", listener_turn },
+                                             { "wait", listener_wait },
+                                             { "__gc", listener_close },
+                                             { NULL, NULL } };
+
+/* A write to a client that has gone is an error like others, not the end of the program: but what the program
+   has set for itself stays. */
+static void ignore_broken_pipes (void) {
+  struct sigaction action;
+  if (sigaction (SIGPIPE, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO)
+      && action.sa_handler == SIG_DFL)
+    signal (SIGPIPE, SIG_IGN);
 }
 
 /* serve_listen (address, port, limits) → listener, port; or nil, message */
@@ -299,29 +172,26 @@ static int serve_listen (lua_State *L) {
     lua_pushstring (L, "not an address");
     return 2;
   }
-  place = lua_newuserdatauv (L, sizeof (struct server *), 0);
-  *place = NULL;
-  luaL_setmetatable (L, SERVER);
-  server = calloc (1, sizeof *server);
+  ignore_broken_pipes ();
+  serve_open_class (L, LISTENER, listener_methods);
+  serve_request_open (L);
+  place = serve_new_listener (L);
+  server = mem_resize (&host->mem, NULL, 0, sizeof *server);
   if (!server)
     return luaL_error (L, "not enough memory");
+  memset (server, 0, sizeof *server);
+  server->mem = host->mem;
+  server->host = host;
   server->limits = limits;
   server->events_end = &server->events;
   server->references = 1;
-  if (uv_tcp_init (allua_loop (host), &server->tcp) < 0) {
-    free (server);
-    return luaL_error (L, "not enough memory");
-  }
   uv_timer_init (allua_loop (host), &server->sweep);
-  server->handles = 2;
-  server->tcp.data = server->sweep.data = server;
-  server->listening = true;
+  server->handles = 1;
+  server->sweep.data = server;
   *place = server;
-  status = uv_tcp_bind (&server->tcp, (struct sockaddr *)&address, 0);
-  if (status == 0)
-    status = uv_listen ((uv_stream_t *)&server->tcp, 511, on_connection);
+  status = connection_listen (server, allua_loop (host), (struct sockaddr *)&address);
   if (status < 0) {
-    lua_pushcfunction (L, listener_close);
+    luaL_getmetafield (L, -1, "__gc");
     lua_pushvalue (L, -2);
     lua_call (L, 1, 0);
     lua_pushnil (L);
@@ -334,29 +204,12 @@ static int serve_listen (lua_State *L) {
   return 2;
 }
 
-static const luaL_Reg listener_methods[]
-    = { { "active", listener_active }, { "close", listener_close },
-        { "drain", listener_drain },   { "next", listener_next },
-        { "stop", listener_stop },     { "wait", listener_wait },
-        { "__gc", listener_close },    { NULL, NULL } };
-
-static const luaL_Reg request_methods[]
-    = { { "drain", request_drain },   { "drop", request_drop },
-        { "finish", request_finish }, { "take", request_take },
-        { "wait", request_wait },     { "write", request_write },
-        { "__gc", request_collect },  { NULL, NULL } };
-
-static void open_class (lua_State *L, const char *name, const luaL_Reg *methods) {
-  luaL_newmetatable (L, name);
-  luaL_setfuncs (L, methods, 0);
-  lua_pushvalue (L, -1);
-  lua_setfield (L, -2, "__index");
-  lua_pop (L, 1);
-}
-
 void serve_open (lua_State *L) {
-  open_class (L, SERVER, listener_methods);
-  open_class (L, REQUEST, request_methods);
-  lua_pushcfunction (L, serve_listen);
-  lua_setfield (L, -2, "serve_listen");
+  static const luaL_Reg functions[] = { { "serve_listen", serve_listen },
+                                        { "serve_headers", serve_headers },
+                                        { "http_date", reply_date },
+                                        { NULL, NULL } };
+  luaL_setfuncs (L, functions, 0);
+  file_open (L);
+  form_open (L);
 }

@@ -97,10 +97,12 @@ void settle_cancel_task (lua_State *L, struct task *task) {
     return;
   }
   group_load (task->group);
-  host_push (task->group->host, L, SLOT_SLOTS);
+  host_push (task->group->host, L, SLOT_GROUP);
+  lua_insert (L, -2);
+  group_push_extra (L, -2);
   lua_insert (L, -2);
   lua_rawseti (L, -2, -(lua_Integer)task->index - 1);
-  lua_pop (L, 1);
+  lua_pop (L, 2);
   task->own_reason = true;
   cancel_task (task->group->host, task, &work);
   cancel_work (work);
@@ -170,16 +172,7 @@ static void end_group (struct group *group) {
   }
   if (group->kind == GROUP_ROOT)
     end_root (host, group);
-  if (host->loaded == group) {
-    enum slot slot;
-    for (slot = SLOT_GROUP; slot <= SLOT_RESULTS; slot++) {
-      lua_pushnil (host->L);
-      lua_replace (host->L, slot);
-    }
-    host->loaded = NULL;
-  }
-  luaL_unref (host->L, SLOT_LIVE, group->anchor);
-  group->anchor = LUA_NOREF;
+  group_release (group);
 }
 
 /* Take the task's first value, or its error, off its coroutine and keep it with the group. */
@@ -194,23 +187,28 @@ static void store (struct task *task, enum promise_status status, int results) {
     } else if (co || !task->failed) {
       lua_pushnil (L);
     } /* else it could not start: the error is there already */
-    lua_rawseti (L, SLOT_SLOTS, group_place (task));
+    group_set_own (L, SLOT_GROUP, task);
     return;
   }
   if (!results || group->kind == GROUP_ROOT || lua_isnil (co, -results)) {
     task->has_nil = true;
-    group->nils++;
+    if (!group->named) {
+      lua_pushnil (L);
+      group_set_own (L, SLOT_GROUP, task);
+    }
     return;
   }
   if (results > 1)
     lua_pushvalue (co, -results);
   if (group->named) {
-    lua_rawgeti (L, SLOT_SLOTS, group_place (task) + 1);
+    lua_getiuservalue (L, SLOT_GROUP, VALUE_RESULTS);
+    group_push_name_at (L, SLOT_GROUP, task);
     lua_xmove (co, L, 1);
-    lua_rawset (L, SLOT_RESULTS);
+    lua_rawset (L, -3);
+    lua_pop (L, 1);
   } else {
     lua_xmove (co, L, 1);
-    lua_rawseti (L, SLOT_RESULTS, group_place (task));
+    group_set_own (L, SLOT_GROUP, task);
   }
 }
 
@@ -220,7 +218,7 @@ static void fail (struct group *group, struct task *task) {
     return;
   group->winner = task->index + 1;
   group_load (group);
-  lua_rawgeti (group->host->L, SLOT_SLOTS, group_place (task));
+  group_push_own (group->host->L, SLOT_GROUP, task);
   settle_abort (group, true);
 }
 
@@ -322,7 +320,7 @@ void settle_fulfilled (allua *host, struct task *task) {
   task->co = task->at = NULL;
   task->state = TASK_ENDED;
   host->live_tasks--;
-  promise_settle (host, &task->promise, PROMISE_FULFILLED, sched_wake);
+  promise_settle (host, &task->promise, PROMISE_FULFILLED, sched_ready); /* without `concurrency` */
   if (--group->pending == 0)
     end_group (group);
   else if (group->suspect)
@@ -334,6 +332,9 @@ void settle_ended (allua *host, struct task *task, int results) {
     /* Nothing outlives it: its children are cancelled and joined; a root waits for its own. */
     task->state = TASK_WAITING;
     task->wait = WAIT_CHILDREN;
+    task->since = (uint32_t)uv_now (host->loop);
+    if (trace_of (task->group))
+      trace_join (task);
     if (!task->group->patient || task->cancelled || task->failed) {
       struct group *child, *next;
       for (child = task->children; child; child = next) {

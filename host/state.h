@@ -17,19 +17,29 @@ struct group;
 struct promise;
 struct timer;
 struct handles;
+struct name;
+struct tracer;
+struct progress;
+struct clock;
+struct events;
 
 /* Fixed slots on the stack of the scheduler's own thread: values that C needs at hand without a
    search. Reading and writing them never allocates, so never raises. */
 enum slot {
-  SLOT_LIVE = 1,    /* anchors: groups under way, promises of C still pending (luaL_ref) */
+  SLOT_LIVE = 1,    /* anchors: groups under way, see group_anchor */
+  SLOT_PENDING,     /* anchors: promises of C still pending, virtual clocks (luaL_ref) */
   SLOT_COROUTINES,  /* anchors: every coroutine of a task, pooled ones too (luaL_ref) */
   SLOT_RUNNER,      /* the function at the bottom of each task's coroutine */
   SLOT_TASK_FAILED, /* its message handler */
-  SLOT_GROUP,       /* the group that the three slots hold at the moment (host.loaded) */
-  SLOT_SLOTS,
-  SLOT_RESULTS,
+  SLOT_SHAPES,      /* shapes that are remembered, or false (see shape.h) */
+  SLOT_GROUP,       /* the group that is at hand at the moment (host.loaded) */
   SLOT_RAISED,      /* the last error raised because another task failed … */
   SLOT_RAISED_INFO, /* … and the record of that failure */
+  SLOT_SEEN,        /* the last few such errors, weak, … */
+  SLOT_SEEN_INFO,   /* … and their records */
+  SLOT_THROWN,      /* the last error that left a coroutine of a script's … */
+  SLOT_THROWN_INFO, /* … and the traceback of that */
+  SLOT_FAILED,      /* error → record of the last task that failed by it: weak keys */
   SLOT_PROMISES,    /* every promise object that could be rejected unseen: weak keys */
   SLOT_CONTEXTS,    /* address of a table of task-local values → the table: weak values */
   SLOT_SELF,        /* metatables */
@@ -38,6 +48,7 @@ enum slot {
   SLOT_SIGNAL,
   SLOT_CONTROLLER,
   SLOT_ERROR,
+  SLOT_CANCELLED,   /* of a CancelledError (host.cancelled_meta) */
   SLOT_MEMORY,      /* strings: "not enough memory" */
   SLOT_YIELDED,     /* "attempt to yield from outside a coroutine" */
   SLOT_NAME,        /* "name" */
@@ -54,15 +65,37 @@ struct ring {
   struct task *first, *last;
 };
 
+enum { MOST_SEEN = 32 }; /* errors of other tasks that are known again when they are raised again */
+
 struct pooled {
   lua_State *co;
   int anchor;
 };
 
+/* Deadlines that came in their order: a ring, from `first` up to `end`, of which some were taken out. */
+struct lane {
+  struct timer_entry *entries;
+  size_t size, first, end, live;
+};
+enum { LANES = 8 };
+
+enum { SHAPES = 64 }; /* remembered at most, each in a place that its hash tells */
+
 struct post {
   struct post *next;
   void (*fn) (allua *host, void *data);
   void *data;
+};
+
+/* watch: one step of a task: as long as all of this stays the same, it is that step that holds the loop. */
+struct watch {
+  double slow, stuck; /* seconds, 0: never */
+  bool counts;        /* every coroutine of a task looks, each so many instructions */
+  bool warned;        /* of this step */
+  double since;       /* when it was first seen */
+  const struct task *task;
+  int steps;
+  size_t turn;
 };
 
 struct allua {
@@ -82,14 +115,22 @@ struct allua {
   const char *barrier_name;  /* … in words, where its stack does not tell */
   const void *outer_context; /* that of whoever resumed the running coroutine */
   struct handles *handles;
+  bool (*stalled) (allua *host);   /* nothing can go on; returns whether something can then */
   bool (*loop_runs) (allua *host); /* whether somebody else runs the loop; NULL: not known */
-  size_t pending_work;             /* promises of C that are not settled */
+  size_t pending_work;             /* promises of C that are not settled … */
+  size_t passive_work;             /* … of those, that wait for others: a server's */
+  size_t turn;                     /* how many there were */
   int turns;                       /* depth of turns: > 0 inside one */
   int steps;                       /* tasks that may still be resumed in this turn */
   int inside;                      /* owners that run the ready queue on their own stack */
   int runs;                        /* depth of sched_run: > 0 inside one */
   const struct task *raised_in;    /* whose error SLOT_RAISED is */
   bool stress;                     /* a full collection at every wait */
+
+  /* error */
+  const struct task *thrown_in;          /* whose error SLOT_THROWN is */
+  const struct task *seen_by[MOST_SEEN]; /* who got those in SLOT_SEEN */
+  int seen;                              /* how many there were, modulo MOST_SEEN */
 
   /* task */
   struct pooled *pool;
@@ -98,13 +139,36 @@ struct allua {
   size_t live_tasks, live_coroutines;
 
   /* timer */
-  struct timer_entry *timers;
-  size_t timer_count, timer_size;
+  size_t timer_count;
   uint64_t timer_seq, timer_armed;
 
+  /* deadlines */
+  struct lane lanes[LANES];
+  size_t lanes_used;        /* up to the last that has any */
+  struct timer_entry *heap; /* the earliest first, each before the two at twice its place */
+  size_t heap_count, heap_size;
+
+  /* clock */
+  struct clock *clocks; /* virtual ones that are open, the innermost first; NULL: time is real */
+  uint64_t clock_at;    /* the virtual present, ns */
+  uint64_t clock_ahead; /* of uv_hrtime, where time is real; modulo 2^64 */
+  bool clock_blocked;   /* the virtual clock stands still for what is under way */
+
+  /* error */
+  const void *cancelled_meta; /* address of the metatable in SLOT_CANCELLED */
+
+  /* fill */
+  struct name *names; /* of a group that is being made */
+  size_t names_size;
+
+  /* shape */
+  size_t remembered;           /* names of the shapes in SLOT_SHAPES */
+  uint64_t shape_seen[SHAPES]; /* hashes: of the last shape for each of the places there */
+
   /* group */
-  struct group *loaded; /* what SLOT_GROUP … SLOT_RESULTS hold */
-  struct group *roots;  /* groups without an owner */
+  struct group *loaded;       /* what SLOT_GROUP holds */
+  int live_places, live_free; /* of SLOT_LIVE; the first free one, 0: none */
+  struct group *roots;        /* groups without an owner */
   size_t live_groups;
   void (*ended) (allua *host, struct task *task, int results); /* settle's … */
   void (*fulfilled) (allua *host, struct task *task);          /* … and its quick way */
@@ -124,18 +188,28 @@ struct allua {
   uv_mutex_t post_mutex;
   struct post *posts, **posts_end;
 
+  struct watch watch;
+
   /* the program's side */
+  void (*on_slow) (allua *host, const char *report, void *data);
   void (*on_error) (allua *host, const char *report, void *data);
   void *data;
+  void (*joined) (allua *host); /* the program's: closing, and all tasks have ended */
   char *path;
   char *error; /* the last run's report */
   size_t error_size;
-  size_t reported;  /* unhandled errors so far */
-  bool stopping;    /* what runs is unwound where it stands, and not resumed */
-  bool close_asked; /* from inside: to be done when the outermost call ends */
-  bool closing;     /* no new work; tasks are being joined */
-  bool tearing;     /* all tasks have ended; handles are being closed */
-  bool warns;       /* warn is on */
+  size_t reported;       /* unhandled errors so far */
+  bool stopping;         /* what runs is unwound where it stands, and not resumed */
+  bool close_asked;      /* from inside: to be done when the outermost call ends */
+  bool closing;          /* no new work; tasks are being joined */
+  bool tearing;          /* all tasks have ended; handles are being closed */
+  bool waterfall;        /* of every outermost group */
+  struct events *events; /* of waterfalls, see trace.c */
+  bool traces;           /* there has been a waterfall: groups look whether they are part of one */
+  struct progress *progress;
+  struct tracer *tracer;
+  uint32_t next_track; /* of the next tracer */
+  bool warns;          /* warn is on */
   bool warn_continues;
   allua **box; /* what our functions' upvalue points to; emptied by close */
   int box_ref;

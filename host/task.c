@@ -4,6 +4,9 @@
 
 #include "barrier.h"
 #include "error.h"
+#include "trace.h"
+#include "tracer.h"
+#include "watch.h"
 
 enum { MOST_SWALLOWED = 100 }; /* cancellings that a task may survive before it is stopped */
 
@@ -18,32 +21,23 @@ struct task *task_enter_join (lua_State *L, allua *host) {
   return NULL;
 }
 
-struct task *task_enter (lua_State *L, allua *host) {
-  struct task *task = task_enter_join (L, host);
-  if (task && task_is_cancelled (task))
-    task_raise_cancelled (L, task);
-  return task;
-}
-
 /* A task's own coroutine needs the mark only where somebody else may know of it. */
 static bool needs_mark (const struct task *task) {
   return task->at != task->co || task->exposed;
 }
 
 void task_set_waiting (lua_State *L, struct task *task, enum task_wait wait, void *on) {
-  if (task->group->host->stress)
+  allua *host = task->group->host;
+  if (host->stress)
     lua_gc (L, LUA_GCCOLLECT);
   task->state = wait == WAIT_NOTHING ? TASK_READY : TASK_WAITING;
   task->wait = (uint8_t)wait;
   task->wake = WAKE_DONE;
   task->on = on;
   task->at = L;
-}
-
-int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on, lua_KContext ctx,
-                  lua_KFunction k) {
-  task_set_waiting (L, task, wait, on);
-  return task_yield (L, task, ctx, k);
+  task->since = (uint32_t)uv_now (host->loop);
+  if (trace_of (task->group))
+    trace_wait (task, wait, on);
 }
 
 int task_yield (lua_State *L, struct task *task, lua_KContext ctx, lua_KFunction k) {
@@ -53,16 +47,15 @@ int task_yield (lua_State *L, struct task *task, lua_KContext ctx, lua_KFunction
   return lua_yieldk (L, 1, ctx, k);
 }
 
-enum task_wake task_resumed (lua_State *L, allua *host) {
-  struct task *task = host->current;
-  if (!task || host->running != L)
-    luaL_error (L, "a task that waits can only be resumed by allua");
-  if (task->wake == WAKE_CANCEL) {
-    task->wake = WAKE_DONE;
-    if (task_is_cancelled (task))
-      task_raise_cancelled (L, task);
-  }
-  return task->wake;
+int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on, lua_KContext ctx,
+                  lua_KFunction k) {
+  task_set_waiting (L, task, wait, on);
+  return task_yield (L, task, ctx, k);
+}
+
+enum task_wake task_raise_resumed (lua_State *L) {
+  luaL_error (L, "a task that waits can only be resumed by allua");
+  return WAKE_DONE;
 }
 
 void task_push_cancelled (lua_State *L, const struct task *task) {
@@ -104,14 +97,14 @@ static int make_coroutine (lua_State *L) {
     size_t item = sizeof *host->pool, size = host->pool_size < 32 ? 64 : host->pool_size * 2;
     void *block = mem_resize (&host->mem, host->pool, host->pool_size * item, size * item);
     if (!block) {
-      host_push (host, L, SLOT_MEMORY);
-      return lua_error (L);
+      return error_raise_memory (L, host);
     }
     host->pool = block;
     host->pool_size = size;
   }
   made = &host->pool[host->pooled];
   made->co = lua_newthread (L);
+  watch_arm (made->co, host);
   made->anchor = luaL_ref (L, 1);
   host->pooled++;
   host->live_coroutines++;
@@ -144,15 +137,28 @@ static void put_coroutine (allua *host, lua_State *co, int anchor) {
   place->anchor = anchor;
 }
 
+/* What a coroutine from the pool needs before it is given a task: the runner, unless it is suspended in
+   one. */
+static void push_runner (allua *host, lua_State *co) {
+  if (lua_status (co) == LUA_YIELD)
+    return;
+  lua_pushvalue (host->L, SLOT_RUNNER);
+  lua_pushvalue (host->L, SLOT_TASK_FAILED);
+  lua_xmove (host->L, co, 2);
+}
+
 bool task_prepare (allua *host, lua_State *L, struct task *task, int values) {
   if (!lua_checkstack (host->pool[host->pooled - 1].co, values + 2))
     return false;
   take_coroutine (host, task);
-  lua_pushvalue (host->L, SLOT_RUNNER);
-  lua_pushvalue (host->L, SLOT_TASK_FAILED);
-  lua_xmove (host->L, task->co, 2);
+  push_runner (host, task->co);
   lua_xmove (L, task->co, values);
   return true;
+}
+
+void task_push_group (lua_State *L, struct group *group) {
+  group_load (group);
+  host_push (group->host, L, SLOT_GROUP);
 }
 
 /* Take a coroutine for a task that has none, with what is at the bottom of each. Returns LUA_OK, or an
@@ -171,10 +177,23 @@ static int start (allua *host, struct task *task) {
     }
   }
   take_coroutine (host, task);
-  lua_pushvalue (L, SLOT_RUNNER);
-  lua_pushvalue (L, SLOT_TASK_FAILED);
-  lua_xmove (L, task->co, 2);
+  push_runner (host, task->co);
+  task_push_group (task->co, task->group);
   return LUA_OK;
+}
+
+/* Whether the record at `record` is that of a task of this group, and of which. */
+static bool is_record_of (lua_State *L, struct group *group, int record, lua_Integer *index) {
+  int top = lua_gettop (L);
+  bool is = false;
+  lua_getfield (L, record, "index");
+  *index = lua_tointeger (L, -1);
+  if (group_peek (L, group, RECORDS) == LUA_TTABLE) {
+    lua_rawgeti (L, -1, *index + 1);
+    is = lua_rawequal (L, -1, record);
+  }
+  lua_settop (L, top);
+  return is;
 }
 
 /* The message handler: keep how the task failed, while its stack still stands. */
@@ -191,13 +210,12 @@ int task_failed (lua_State *L) {
   lua_settop (L, 2);
   error_push_record (L, host, 1);
   if (lua_istable (L, 3)) {
-    lua_getfield (L, 3, "group");
-    lua_pushlightuserdata (L, task->group);
-    lua_getfield (L, 3, "index");
-    if (lua_rawequal (L, 4, 5) && lua_tointeger (L, 6) == task->index)
+    lua_Integer index;
+    bool sibling = is_record_of (L, task->group, 3, &index);
+    if (sibling && index == task->index)
       return lua_settop (L, 1), 1; /* raised again on its way up: told already */
     /* Nothing new: it met the failure of another. */
-    if (lua_rawequal (L, 4, 5)) {
+    if (sibling) {
       lua_pushboolean (L, 1);
       lua_setfield (L, 2, "awaited");
       lua_getfield (L, 3, "depth");
@@ -211,11 +229,9 @@ int task_failed (lua_State *L) {
     lua_setfield (L, 2, "from");
   } else {
     lua_settop (L, 2);
-    luaL_traceback (L, L, NULL, 1);
+    error_push_traceback (L, host, 1);
     lua_setfield (L, 2, "traceback");
   }
-  lua_pushlightuserdata (L, task->group);
-  lua_setfield (L, 2, "group");
   lua_pushinteger (L, task->index);
   lua_setfield (L, 2, "index");
   if (task->group->at)
@@ -226,14 +242,23 @@ int task_failed (lua_State *L) {
   if (group_peek (L, task->group, RECORDS) == LUA_TNIL) {
     lua_settop (L, 2);
     lua_newtable (L);
-    host_push (host, L, SLOT_SLOTS);
+    host_push (host, L, SLOT_GROUP);
     lua_pushvalue (L, 3);
-    lua_rawseti (L, 4, group_key (task->group, RECORDS));
+    group_set (L, 4, RECORDS);
     lua_settop (L, 3);
   }
   lua_pushvalue (L, 2);
   lua_rawseti (L, 3, (lua_Integer)task->index + 1);
   lua_settop (L, 2);
+  if (host->tracer)
+    tracer_failed (L, task);
+  if (lua_type (L, 1) == LUA_TTABLE || lua_type (L, 1) == LUA_TUSERDATA) {
+    host_push (host, L, SLOT_FAILED);
+    lua_pushvalue (L, 1);
+    lua_pushvalue (L, 2);
+    lua_rawset (L, -3);
+    lua_settop (L, 2);
+  }
   error_raised (L, host, 1);
   return 1;
 }
@@ -250,11 +275,16 @@ struct task *task_step (allua *host, struct task *task, int *results) {
       return task;
     }
     co = task->co;
-    arguments = 1;
+    arguments = lua_gettop (co) - 1;
   } else if (!task->at) {
     arguments = lua_gettop (co) - 1;
-  } else if (needs_mark (task)) {
-    lua_pop (co, 1);
+    if (trace_of (task->group))
+      trace_start (task);
+  } else {
+    if (needs_mark (task))
+      lua_pop (co, 1);
+    if (trace_of (task->group))
+      trace_resume (task);
   }
   anchor = task->anchor;
   host->current = task;

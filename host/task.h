@@ -15,7 +15,7 @@ static inline bool task_is_marked (lua_State *co) {
 /* To be called by whatever is about to wait on L. Returns the running task; NULL where there is none
    (and the loop is not running: the caller may run it). Raises where L cannot suspend, and the
    CancelledError of a task that is cancelled. */
-struct task *task_enter (lua_State *L, allua *host);
+static inline struct task *task_enter (lua_State *L, allua *host);
 
 /* The same without raising for a cancelling: for waits that end soon by themselves, such as the
    joining of a group that is being cancelled already. */
@@ -30,7 +30,7 @@ void task_set_waiting (lua_State *L, struct task *task, enum task_wait wait, voi
 int task_yield (lua_State *L, struct task *task, lua_KContext ctx, lua_KFunction k);
 
 /* Why it was resumed; raises the CancelledError. */
-enum task_wake task_resumed (lua_State *L, allua *host);
+static inline enum task_wake task_resumed (lua_State *L, allua *host);
 
 /* Push and raise the CancelledError of a task. A task that has swallowed too many of them is
    suspended instead, never to come back. */
@@ -49,6 +49,14 @@ void task_reserve (lua_State *L, allua *host);
    (popped). Returns false, having done nothing, when they are too many. */
 bool task_prepare (allua *host, lua_State *L, struct task *task, int values);
 
+/* Whether that was done: it is so for groups that are made of one task alone. */
+static inline bool task_is_prepared (const struct task *task) {
+  return task->group->kind >= GROUP_CALL;
+}
+
+/* Push a group that is under way. */
+void task_push_group (lua_State *L, struct group *group);
+
 /* Resume it until it waits or its function has ended; in the second case its coroutine settles it by
    host.ended and goes on with tasks from the ready queue that have not started. Returns the task that
    has ended and is still to be settled, with its results on top of its coroutine, or NULL. */
@@ -62,6 +70,28 @@ void task_release (allua *host, struct task *task);
 
 /* Give idle coroutines back until `keep` are left. */
 void task_trim (allua *host, size_t keep);
+
+/* Raise for what is resumed by somebody else. */
+enum task_wake task_raise_resumed (lua_State *L);
+
+static inline struct task *task_enter (lua_State *L, allua *host) {
+  struct task *task = task_enter_join (L, host);
+  if (task && task_is_cancelled (task))
+    task_raise_cancelled (L, task);
+  return task;
+}
+
+static inline enum task_wake task_resumed (lua_State *L, allua *host) {
+  struct task *task = host->current;
+  if (!task || host->running != L)
+    return task_raise_resumed (L);
+  if (task->wake == WAKE_CANCEL) {
+    task->wake = WAKE_DONE;
+    if (task_is_cancelled (task))
+      task_raise_cancelled (L, task);
+  }
+  return task->wake;
+}
 
 /* The message handler of all that a task runs (upvalue 1: the box). */
 int task_failed (lua_State *L);

@@ -59,6 +59,34 @@ describe("any", function()
     assert.equal("AggregateError: " .. got.message, tostring(got))
   end)
 
+  it("says in the AggregateError why each failed, as far as anybody reads", function()
+    local odd = setmetatable({}, {
+      __tostring = function()
+        error("no text")
+      end,
+    })
+    assert.equal(
+      [[none of the tasks succeeded (3 failed)
+  1: two
+    lines
+  2: (error object is a table value)
+  3: (error object is a table value whose __tostring failed)]],
+      raised(any, { failing("two\nlines"), failing({}), failing(odd) }).message
+    )
+    local tasks = {}
+    for i = 1, 11 do
+      tasks[i] = failing("no " .. i)
+    end
+    local lines = { "none of the tasks succeeded (11 failed)" }
+    for i = 1, 9 do
+      lines[#lines + 1] = ("  %d: no %d"):format(i, i)
+    end
+    assert.equal(table.concat(lines, "\n") .. "\n  and 2 more", raised(any, tasks).message)
+    tasks[11] = nil
+    lines = { "none of the tasks succeeded (10 failed)", table.unpack(lines, 2) }
+    assert.equal(table.concat(lines, "\n") .. "\n  10: no 10", raised(any, tasks).message)
+  end)
+
   it("raises an AggregateError with no errors where there are no tasks", function()
     local got = raised(any, {})
     assert.is_true(allua.is_error(got, "AggregateError"))

@@ -45,6 +45,28 @@ describe("a cancelled task", function()
     assert.equal("CancelledError: " .. err.message, tostring(err))
   end)
 
+  it("gets an error whose fields are all there for pairs, though its message is made when it is read", function()
+    local function sleep()
+      allua.sleep(60)
+    end
+    local fields = {}
+    for name, value in pairs(cancelled(sleep, "enough")) do
+      fields[name] = value
+    end
+    assert.same({
+      name = "CancelledError",
+      message = 'task "spawned" was cancelled: enough',
+      task = "spawned",
+      reason = "enough",
+    }, fields)
+    local err = cancelled(sleep, "enough")
+    assert.is_nil(err.other)
+    assert.is_nil(err[1])
+    assert.equal(err.message, err.message)
+    err.message = "another"
+    assert.equal("CancelledError: another", tostring(err))
+  end)
+
   it("may be cancelled without a reason", function()
     local err = cancelled(function()
       allua.sleep(60)

@@ -253,6 +253,19 @@ describe("allua.fetch sends", function()
     assert.truthy(server.requests[4].body:find("content", 1, true))
   end)
 
+  it("no body, and nothing of what it was, where a redirect makes it GET", function()
+    for _, status in ipairs({ "301 Moved", "302 Found", "303 See Other" }) do
+      local server <close> = web.raw(function(client, _, _, count)
+        client:write(web.reply(count == 1 and status or "200 OK", { "Location: /there" }, ""))
+      end)
+      fetch(server.url, { body = { 1 }, headers = { ["Content-Type"] = "x/y", ["Content-Language"] = "en", X = "z" } })
+      local head = server.requests[2].head
+      assert.truthy(head:find("^GET /there "))
+      assert.is_nil(head:lower():find("\r\ncontent-", 1, true), head)
+      assert.same({ "z", "" }, { header(server.requests[2], "x"), server.requests[2].body })
+    end
+  end)
+
   it("headers, lists repeated, empty ones too", function()
     local server <close> = listener()
     fetch(
@@ -341,6 +354,9 @@ describe("allua.fetch refuses", function()
       { headers = { ["content-length"] = "5" } },
     },
     { "a line end in the method", "is no method", "http://h/", { method = "GET / HTTP/1.1\r\nX:" } },
+    { "a proxy of another scheme", "a proxy's URL begins with http", "http://h/", { proxy = "ftp://h" } },
+    { "a line end in a proxy", "the proxy has a control character", "http://h/", { proxy = "http://h\r\n" } },
+    { "a proxy that is no URL", 'the proxy "[h" is no URL', "http://h/", { proxy = "[h" } },
     { "two bodies", "body and form cannot both be given", "http://h/", { body = "x", form = {} } },
     { "a body that is no JSON", "body: a function is no JSON", "http://h/", { body = { print } } },
     { "a query of tables", '"a" must be a string', "http://h/", { query = { a = { {} } } } },

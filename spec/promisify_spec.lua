@@ -316,7 +316,7 @@ describe("with luv's other requests", function()
 
   it("a name that nobody has is an error", function()
     local err = errors.raised(promisify(uv.getaddrinfo), "name.invalid.", nil, { family = "inet" })
-    assert.matches("^E", tostring(err))
+    assert.matches("^%S+:%d+: uv.getaddrinfo: E", tostring(err))
   end)
 
   it("random bytes are drawn", function()
@@ -383,6 +383,22 @@ describe("with luv's sockets", function()
     local client = uv.new_tcp()
     local _ <close> = closing(client)
     assert.matches("ECONNREFUSED", tostring(errors.raised(connect, client, "127.0.0.1", port)), 1, true)
+  end)
+
+  it("errors name the operation and the line that asked for it", function()
+    local line = debug.getinfo(1, "l").currentline
+    local ok, err = pcall(function()
+      promisify(uv.fs_stat)("/no/such/file")
+    end)
+    assert.is_false(ok)
+    local place = "promisify_spec.lua:" .. line + 2
+    assert.matches(place .. ": uv.fs_stat: ENOENT: no such file or directory: /no/such/file", err, 1, true)
+    ok, err = pcall(function()
+      promisify(uv.fs_stat)({})
+    end)
+    assert.is_false(ok)
+    place = "promisify_spec.lua:" .. line + 8
+    assert.matches(place .. ": bad argument #1 to 'uv.fs_stat' (string expected, got table)", err, 1, true)
   end)
 
   it("a call that luv refuses at once is an error, not a wait without end", function()

@@ -124,6 +124,41 @@ describe("allua.sleep", function()
       end
     end
   end)
+
+  it("wakes tasks in the order of their deadlines, whatever others were started or taken back", function()
+    local n, seed = size.of(2000), 7
+    local function random(most)
+      seed = (seed * 1103515245 + 12345) & 0x7fffffff
+      return (seed >> 8) % most
+    end
+    local tasks, woken = {}, {}
+    local first, last
+    for i = 1, n do
+      local seconds = ({ 0.05, 0.02, random(100) / 1000, 0.1 - 0.1 * i / n })[random(4) + 1]
+      tasks[i] = function()
+        first = first or allua.now()
+        if random(3) == 0 then
+          allua.race({ -- whose loser's deadline is taken back
+            function()
+              allua.sleep(random(2) == 0 and 60 or 30 + random(30))
+            end,
+            function() end,
+          })
+        end
+        last = allua.now()
+        allua.sleep(seconds)
+        woken[#woken + 1] = seconds
+      end
+    end
+    all(tasks)
+    assert.equal(n, #woken)
+    -- Each started between the first and the last.
+    local longest = 0
+    for i = 1, n do
+      assert(woken[i] >= longest - (last - first) - tick)
+      longest = math.max(longest, woken[i])
+    end
+  end)
 end)
 
 describe("allua.yield", function()

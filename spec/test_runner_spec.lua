@@ -2,6 +2,7 @@
 
 local host = require("spec.support.host")
 local scratch = require("spec.support.scratch")
+local size = require("spec.support.size")
 
 require("spec.support.leftovers")()
 
@@ -196,6 +197,15 @@ describe("what a spec leaves running", function()
     has(result.report, "lost")
   end)
 
+  it("fails it, when it is a virtual clock, and the next test has the machine's", function()
+    local result = run([[
+      it("leaves a clock", function() allua.clock.virtual() end)
+      it("has real time", function() assert.is_false(allua.clock.is_virtual()) end)
+    ]])
+    reports(result, { "has real time" }, { "leaves a clock" })
+    has(result.report, "left open: a virtual clock")
+  end)
+
   it("does not fail it, when all has ended with it", function()
     reports(
       run([[
@@ -235,6 +245,62 @@ describe("what a spec leaves running", function()
       { "comes after" },
       { "leaves a task" }
     )
+  end)
+end)
+
+describe("--virtual-time", function()
+  it("gives each test, its before_each and after_each, a clock of its own that begins at 0", function()
+    local result = run(
+      [[
+        describe("a", function()
+          before_each(function() allua.sleep(1000) end)
+          after_each(function() allua.sleep(1000) print("ends at " .. allua.now()) end)
+          it("sleeps", function() allua.sleep(3600) assert.equal(4600, allua.now()) end)
+          it("begins anew", function() assert.equal(1000, allua.now()) end)
+          it("advances", function() allua.clock.advance(5) assert.equal(1005, allua.now()) end)
+        end)
+        it("waits for the real", function()
+          local first = allua.race({
+            function() allua.promisify(require("luv").fs_stat)(".") return "real" end,
+            function() allua.sleep(1e-9) return "virtual" end,
+          })
+          assert.equal("real", first)
+        end)
+      ]],
+      "--virtual-time"
+    )
+    reports(result, { "a sleeps", "a begins anew", "a advances", "waits for the real" }, {})
+    has(result.out, "ends at 5600.0")
+    has(result.out, "ends at 2000.0")
+  end)
+
+  it("leaves --timeout in seconds of the machine's", function()
+    local seconds = size.full and 0.5 or 10.0
+    local result = run(
+      [[
+        it("sleeps long", function() allua.sleep(1e6) end)
+        it("hangs", function()
+          local timer = require("luv").new_timer()
+          local _ <close> = setmetatable({}, { __close = function() timer:close() end })
+          timer:start(1000000, 0, print)
+          allua.sleep(1)
+        end)
+      ]],
+      "--virtual-time",
+      "--timeout=" .. seconds
+    )
+    reports(result, { "sleeps long" }, { "hangs" })
+    has(result.report, ("timed out after %s s"):format(seconds))
+  end)
+
+  it("still finds a test that can make no progress", function()
+    reports(run("it('is stuck', function() allua.sleep(5) allua.promise():await() end)", "--virtual-time"), {}, {
+      "is stuck",
+    })
+  end)
+
+  it("is told of by --help", function()
+    has(host.run({ "test", "--help" }).out, "--virtual-time")
   end)
 end)
 

@@ -70,17 +70,19 @@ describe("option debug", function()
     assert.matches("dashboard", text, 1, true)
   end)
 
-  it("prints its own group only, and nothing where it is false or left out", function()
+  it("shows what its tasks began, indented, but for groups with debug = false", function()
     local text = chart([[
       all({
         outer = function() all({ inner = allua.yield }) end,
         other = function() all({ second = allua.yield }, { debug = false }) end,
       }, { debug = true })
+      all({ third = allua.yield })
     ]])
     line_of("outer", text)
     line_of("other", text)
-    assert.not_matches("inner", text, 1, true)
+    assert.matches("\n  inner ", text)
     assert.not_matches("second", text, 1, true)
+    assert.not_matches("third", text, 1, true)
   end)
 
   it("prints nothing to standard output and changes no result", function()
@@ -110,5 +112,38 @@ describe("option debug", function()
 
   it("prints nothing for a group that was refused", function()
     assert.equal("", chart([[ pcall(all, { 1 }, { debug = true }) ]]))
+  end)
+
+  it("tells what a task waited for, and what the first step of the critical path costs", function()
+    local text = chart([[
+      all({
+        user = function() allua.sleep(0.03) end,
+        page = function(self) return self.user end,
+      }, { debug = true })
+      allua.map({ 1, 2 }, function() allua.sleep(0.02) end, { debug = true, concurrency = 1 })
+    ]])
+    assert.matches("▒", line_of("user", text), 1, true)
+    assert.matches("░", line_of("page", text), 1, true)
+    assert.matches("·", line_of("2", text), 1, true)
+    assert.matches("critical path: user .- → page .- %% of the total", text)
+    assert.matches("were user instant: .- saved", text)
+    assert.not_matches("\27", text, 1, true)
+  end)
+
+  it("is printed for every outermost group by --waterfall, and by ALLUA_WATERFALL=1", function()
+    local code = [[
+      all({ outer = function() all({ inner = function() allua.sleep(0.01) end }, { name = "nested" }) end },
+        { name = "first" })
+      allua.all_settled({ fails = function() error("no") end }, { name = "second" })]]
+    local by_option = host.run({ "--waterfall", "-e", code })
+    local by_environment = host.run({ "-e", code }, { env = { ALLUA_WATERFALL = "1" } })
+    local without = host.run({ "-e", code }, { env = { ALLUA_WATERFALL = "0" } })
+    for _, result in ipairs({ by_option, by_environment }) do
+      assert.equal(0, result.code)
+      assert.matches("all first: .*\nall_settled second: ", result.err)
+      assert.is_nil(result.err:find("nested", 1, true))
+      assert.is_nil(result.err:find("\27", 1, true)) -- no colours into a pipe
+    end
+    assert.equal("", without.err)
   end)
 end)

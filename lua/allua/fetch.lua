@@ -4,6 +4,8 @@ local core = require("allua.core")
 local options = core.load("allua.fetch_options")
 local response = core.load("allua.fetch_response")
 
+local MOST_READY = 64 -- URLs for which everything is kept ready
+
 -- ── one exchange after the other ──
 
 local function remaining(plan, hop)
@@ -17,18 +19,19 @@ local function remaining(plan, hop)
   return left
 end
 
-local function start(plan, hop, stream)
-  return core.fetch({
+-- What libcurl is asked for.
+local function request_of(plan, hop, stream)
+  return {
     url = hop.url,
     secure = hop.secure,
     user = hop.user,
     password = hop.password,
     method = hop.method,
     headers = options.lines(hop, hop.headers),
+    agent = not hop.headers["user-agent"] and "allua/" .. allua.version or nil,
     body = hop.body,
     parts = hop.parts,
-    encodings = not hop.headers["accept-encoding"] and not plan.plain and "" or nil,
-    timeout = remaining(plan, hop),
+    encodings = not hop.headers["accept-encoding"] and not plan.plain,
     connect_timeout = plan.connect_timeout,
     proxy = plan.proxy,
     ca_text = plan.ca_text,
@@ -37,7 +40,13 @@ local function start(plan, hop, stream)
     insecure = plan.insecure,
     stream = stream,
     limit = stream and plan.stream_limit or plan.limit,
-  })
+  }
+end
+
+local function start(plan, hop, stream)
+  local request = request_of(plan, hop, stream)
+  request.timeout = remaining(plan, hop)
+  return core.fetch(request)
 end
 
 local leads_on = { [301] = true, [302] = true, [303] = true, [307] = true, [308] = true }
@@ -76,20 +85,22 @@ local function next_hop(plan, hop, status, head, count)
   return found
 end
 
--- The whole of the last reply: hop, status, head, content type, body.
-local function exchange(plan)
+-- The whole of the last reply: hop, status, head, content type, body. What the first one was may be known.
+local function exchange(plan, status, head, content_type, body)
   local hop, count = plan, 0
   while true do
-    local transfer <close> = start(plan, hop, false)
-    local status, head, content_type, body = transfer:finish()
     if not status then
-      response.fail(hop, head, content_type)
+      local transfer <close> = start(plan, hop, false)
+      status, head, content_type, body = transfer:finish()
+      if not status then
+        response.fail(hop, head, content_type)
+      end
     end
     local following = next_hop(plan, hop, status, head, count)
     if not following then
       return hop, status, head, content_type, body
     end
-    hop, count = following, count + 1
+    hop, count, status = following, count + 1, nil
   end
 end
 
@@ -102,8 +113,11 @@ local function open(plan)
     if not status then
       response.fail(hop, head, content_type)
     end
-    local following = next_hop(plan, hop, status, head, count)
-    if not following then
+    local ok, following = pcall(next_hop, plan, hop, status, head, count)
+    if not ok then
+      transfer:close()
+      error(following, 0)
+    elseif not following then
       return hop, transfer, status, head, content_type
     end
     transfer:finish(65536) -- so that the connection can be used again; a longer one is dropped
@@ -136,8 +150,9 @@ local function retry_after(err)
   if not asked then
     return nil
   end
-  local date = not tonumber(asked) and core.fetch_date(asked)
-  return math.max(0, tonumber(asked) or date and date - os.time() or 0)
+  local seconds = asked:find("^[%d.]+$") and tonumber(asked)
+  local date = not seconds and core.fetch_date(asked)
+  return math.max(0, seconds or date and date - os.time() or 0)
 end
 
 -- Runs fn, again and again where the plan says so. `delivered` tells whether something of a reply is
@@ -172,14 +187,6 @@ local function persistently(plan, fn)
     return true
   end
   return allua.retry(fn, settings)
-end
-
--- Runs fn until it ends, or the signal is aborted.
-local function under(signal, fn)
-  if not signal then
-    return fn()
-  end
-  return allua.all({ fn }, { signal = signal })[1]
 end
 
 -- ── what comes, and goes on to somebody ──
@@ -258,6 +265,9 @@ local function pass_on(plan, chunks)
 end
 
 local function streamed(plan)
+  if not plan.to then
+    plan.stream_limit = plan.limit -- it is all kept
+  end
   local hop, transfer, status, head, content_type = open(plan)
   local dropped <close> = transfer -- luacheck: ignore
   if status >= 400 then
@@ -280,8 +290,8 @@ local function streamed(plan)
   return pass_on(plan, chunks)
 end
 
-local function whole(plan)
-  local hop, status, head, content_type, body = exchange(plan)
+local function whole(plan, ...)
+  local hop, status, head, content_type, body = exchange(plan, ...)
   if status >= 400 then
     response.refused(hop, status, head, content_type, body)
   end
@@ -302,8 +312,87 @@ end
 local function raw(plan)
   local hop, transfer, status, head = open(plan)
   local reply = response.new(hop, transfer, status, head, plan.limit)
-  reply.progress = progress_of(plan, head)
+  reply.progress, reply.signal = progress_of(plan, head), plan.signal
   return reply
+end
+
+-- Calls fn(...), on the trace where there is one; the query of a URL is nobody's business.
+local function traced(plan, fn, ...)
+  if not core.tracing then
+    return fn(...)
+  end
+  local seen = { method = plan.method, url = plan.url:gsub("[?#].*", "") }
+  return core.load("allua.trace").operation("io", "fetch", seen, fn, ...)
+end
+
+-- The same request once more, by what is prepared for it.
+local function again(plan)
+  local deadline = plan.timeout and allua.now() + plan.timeout
+  local value, status, head, content_type, body = plan.prepared:exchange(plan.timeout)
+  if status == nil then
+    return value
+  elseif not status then
+    response.fail(plan, head, content_type)
+  end
+  local own = {}
+  for name, set in pairs(plan) do
+    own[name] = set
+  end
+  own.deadline = deadline
+  return whole(own, status, head, content_type, body)
+end
+
+-- The same, within its deadline.
+local function in_time(plan)
+  local value, status, head, content_type, body = plan.prepared:exchange(remaining(plan, plan))
+  if status == nil then
+    return value
+  elseif not status then
+    response.fail(plan, head, content_type)
+  end
+  return whole(plan, status, head, content_type, body)
+end
+
+-- Whether all there is to such a fetch is to ask and to wait for the whole reply.
+local function is_simple(plan)
+  return not (plan.body or plan.parts or plan.to or plan.on_progress)
+end
+
+-- Options that say nothing of the request itself: with these alone, what is prepared for a URL serves.
+local light = { timeout = true, retry = true, signal = true }
+
+local function is_light(given)
+  if type(given) == "table" then
+    for name in pairs(given) do
+      if not light[name] then
+        return false
+      end
+    end
+    return true
+  end
+  return given == nil
+end
+
+-- A fetch by what is prepared, with such options.
+local function lightly(plan, given)
+  local own = {}
+  for name, set in pairs(plan) do
+    own[name] = set
+  end
+  own.timeout = given.timeout or plan.timeout
+  own.deadline = own.timeout and allua.now() + own.timeout
+  own.signal = given.signal or plan.signal
+  if given.retry ~= nil then
+    own.retry = options.retry(given.retry)
+  end
+  if not own.signal and not own.retry then
+    return in_time(own)
+  end
+  return response.under(own.signal, function()
+    return persistently(own, function()
+      return in_time(own)
+    end)
+  end)
 end
 
 local make
@@ -316,9 +405,9 @@ local function methods_for(defaults)
     if plan.to then
       error('fetch.raw: option "to" is for fetch: a response has chunks()', 2)
     end
-    return under(plan.signal, function()
+    return response.under(plan.signal, function()
       return persistently(plan, function()
-        return raw(plan)
+        return traced(plan, raw, plan)
       end)
     end)
   end
@@ -328,7 +417,7 @@ local function methods_for(defaults)
     if not ok then
       error(problem, 2)
     end
-    return make(options.merge(defaults, more))
+    return make(options.frozen(options.merge(defaults, more)))
   end
 
   function self.download(url, path, given)
@@ -340,9 +429,9 @@ local function methods_for(defaults)
       error('fetch.download: option "to" is for fetch: the path is the second argument', 2)
     end
     local download = core.load("allua.fetch_download")
-    return under(plan.signal, function()
+    return response.under(plan.signal, function()
       return persistently(plan, function()
-        return download(plan, path, open)
+        return traced(plan, download, plan, path, open)
       end)
     end)
   end
@@ -351,16 +440,46 @@ local function methods_for(defaults)
 end
 
 function make(defaults)
+  local ready, count = {}, 0 -- URL → plan, of simple fetches with light options at most; false of others
+  local none = {}
   return setmetatable(methods_for(defaults), {
     __call = function(_, url, given)
-      local plan = planned("fetch", url, given, defaults)
+      local plan = ready[url]
+      if given == nil and plan and plan.bare and not core.tracing then
+        return again(plan)
+      end
+      if not core.tracing and plan ~= false and is_light(given) then
+        local ok, problem = true, nil
+        if given then
+          ok, problem = pcall(options.check, "fetch", given)
+        end
+        if not ok then
+          error(problem, 2)
+        end
+        if not plan then
+          plan = planned("fetch", url, nil, defaults)
+          if count == MOST_READY then
+            ready, count = {}, 0
+          end
+          plan.prepared = is_simple(plan) and core.fetch_prepare(request_of(plan, plan, false))
+          plan.bare = not plan.retry and not plan.signal
+          ready[url], count = plan.prepared and plan, count + 1
+        end
+        if plan.prepared then
+          if given == nil and plan.bare then
+            return again(plan)
+          end
+          return lightly(plan, given or none)
+        end
+      end
+      plan = planned("fetch", url, given, defaults)
       local once = (plan.to or plan.on_progress) and streamed or whole
       if not plan.signal and not plan.retry then
-        return once(plan)
+        return traced(plan, once, plan)
       end
-      return under(plan.signal, function()
+      return response.under(plan.signal, function()
         return persistently(plan, function()
-          return once(plan)
+          return traced(plan, once, plan)
         end)
       end)
     end,

@@ -161,6 +161,21 @@ function options.merge(defaults, given)
   return merged
 end
 
+-- A copy of options, so that they stay what they are whatever becomes of the tables that were given.
+function options.frozen(given)
+  local copy = {}
+  for name, value in pairs(given) do
+    if type(value) == "table" and (name == "headers" or name == "query") then
+      value = add_all({}, value)
+      for key, item in pairs(value) do
+        value[key] = type(item) == "table" and add_all({}, item) or item
+      end
+    end
+    copy[name] = value
+  end
+  return copy
+end
+
 local function encode(text)
   return (text:gsub("[^%w%-._~]", function(c)
     return ("%%%02X"):format(c:byte())
@@ -215,8 +230,10 @@ local function with_query(url, query)
   return before .. joint .. query .. fragment
 end
 
-local function without_credentials(url)
-  return (url:gsub("^(%a[%w+.-]*://)[^/?#]*@", "%1"):gsub("%c", "?"))
+-- What may stand in an error of a text that was to be a URL: all before an "@" may be a password.
+local function without_credentials(text)
+  local scheme = text:match("^%a[%w+.-]*:[/\\]+") or text:match("^[/\\]*")
+  return scheme .. text:sub(#scheme + 1):gsub("^.*@", ""):gsub("%c", "?")
 end
 
 function options.address(what, url, base)
@@ -233,6 +250,23 @@ function options.address(what, url, base)
     refuse("%s: only http and https URLs are fetched (got %s)", what, scheme)
   end
   return { url = address, origin = origin, secure = scheme == "https", user = user, password = password }
+end
+
+local proxies = { http = true, https = true, socks4 = true, socks4a = true, socks5 = true, socks5h = true }
+
+-- Checked before libcurl does, whose errors would tell its password.
+local function check_proxy(what, proxy)
+  local scheme, rest = proxy:match("^(%a[%w+.-]*)://(.*)$")
+  scheme, rest = scheme and scheme:lower() or "http", rest or proxy
+  if not proxies[scheme] then
+    refuse("%s: a proxy's URL begins with http, https, socks4, socks4a, socks5 or socks5h (got %s)", what, scheme)
+  elseif rest:find("%c") then
+    refuse("%s: the URL of the proxy has a control character in it", what)
+  end
+  local address, problem = core.fetch_url("http://" .. rest)
+  if not address then
+    refuse('%s: the proxy "%s" is no URL: %s', what, without_credentials(proxy), problem)
+  end
 end
 
 local part_fields = { file = true, data = true, name = true, type = true }
@@ -273,7 +307,9 @@ local function plan_form(what, plan, form)
 end
 
 local function plan_body(what, plan, given)
-  if given.body and given.form then
+  if plan.method == "HEAD" and (given.body or given.form) then
+    refuse("%s: a HEAD request has no body", what)
+  elseif given.body and given.form then
     refuse("%s: body and form cannot both be given", what)
   elseif given.form then
     plan_form(what, plan, given.form)
@@ -330,6 +366,11 @@ local function plan_trust(plan, given)
   plan.insecure = given.verify == false
 end
 
+-- The settings of allua.retry that the option says, or nil.
+function options.retry(given)
+  return type(given) == "number" and { attempts = given + 1 } or given or nil
+end
+
 -- A plan: what to ask whom, and how long to wait. Raises strings.
 function options.plan(what, url, given, defaults)
   options.check(what, given)
@@ -352,12 +393,15 @@ function options.plan(what, url, given, defaults)
   plan_body(what, plan, merged)
   plan_trust(plan, merged)
   if merged.timeout then
-    plan.deadline = allua.now() + merged.timeout
+    plan.timeout, plan.deadline = merged.timeout, allua.now() + merged.timeout
   end
   plan.connect_timeout = merged.connect_timeout or 30
+  if merged.proxy then
+    check_proxy(what, merged.proxy)
+  end
   plan.proxy = merged.proxy == false and "" or merged.proxy
   plan.redirects = merged.redirects == nil and 20 or merged.redirects
-  plan.retry = type(merged.retry) == "number" and { attempts = merged.retry + 1 } or merged.retry or nil
+  plan.retry = options.retry(merged.retry)
   plan.limit = merged.max_body or 64 * megabyte
   plan.limit = plan.limit == math.huge and math.maxinteger or plan.limit
   plan.stream_limit = merged.max_body and plan.limit or math.maxinteger
@@ -367,13 +411,12 @@ end
 
 -- The lines of headers, as libcurl wants them.
 function options.lines(plan, headers)
-  local lines = { "Expect:" }
+  local lines = { (plan.body or plan.parts) and "Expect:" or nil }
   local function set(key, line)
     if not headers[key] then
       lines[#lines + 1] = line
     end
   end
-  set("user-agent", "User-Agent: allua/" .. allua.version)
   if plan.body and plan.body ~= "" and plan.type then
     set("content-type", "Content-Type: " .. plan.type)
   elseif plan.body then

@@ -1,4 +1,5 @@
 -- What fetch gives: the headers of a reply, the response of fetch.raw, and errors.
+local allua = require("allua")
 local core = require("allua.core")
 
 local response = {}
@@ -11,14 +12,14 @@ local Headers = {}
 
 -- headers["content-type"]: where it is repeated, its values with commas between.
 function Headers.__index(self, name)
-  local found
+  local found = {}
   name = type(name) == "string" and name:lower()
   for _, entry in ipairs(rawget(self, entries)) do
     if entry[1] == name then
-      found = found and found .. ", " .. entry[2] or entry[2]
+      found[#found + 1] = entry[2]
     end
   end
-  return found
+  return found[2] and table.concat(found, ", ") or found[1]
 end
 
 -- headers("set-cookie"): each of its values.
@@ -47,17 +48,28 @@ function Headers.__pairs(self)
   end
 end
 
+-- In one go: a pattern that takes spaces, then as little as it can, then spaces, goes over them again and again.
+local function trimmed(text)
+  local first = text:find("%S")
+  return first and text:match("^.*%S", first) or ""
+end
+
 -- Reads a head. Gives the headers, the version of HTTP and the reason.
 function response.headers(head)
-  local list = {}
+  local list, folded = {}, {} -- folded: entry → the parts of its value, which goes on in further lines
   local version, reason = head:match("^HTTP/(%S+) %d+ ?([^\r\n]*)")
   for line in head:gsub("^[^\n]*\n", "", 1):gmatch("([^\n]+)") do
-    local name, value = line:match("^([^:%s]+)%s*:%s*(.-)%s*$")
+    local name, value = line:match("^([^:%s]+)%s*:(.*)$")
+    local last = list[#list]
     if name then
-      list[#list + 1] = { name:lower(), value }
-    elseif #list > 0 and line:find("^[ \t]+%S") then
-      list[#list][2] = list[#list][2] .. " " .. line:match("^%s*(.-)%s*$")
+      list[#list + 1] = { name:lower(), trimmed(value) }
+    elseif last and line:find("^[ \t]+%S") then
+      folded[last] = folded[last] or { last[2] ~= "" and last[2] or nil }
+      table.insert(folded[last], trimmed(line))
     end
+  end
+  for entry, parts in pairs(folded) do
+    entry[2] = table.concat(parts, " ")
   end
   return setmetatable({ [entries] = list }, Headers), version, reason
 end
@@ -68,16 +80,26 @@ local function raise(hop, fields, words)
   fields.name = "FetchError"
   fields.message = ("%s %s: %s"):format(hop.method, hop.url, words)
   fields.method, fields.url = hop.method, hop.url
+  fields.where = core.where():match("^(.*): $")
   error(core.error(fields), 0)
 end
 
+-- libcurl's words may hold the URL of a proxy that the environment gives, and its password.
 function response.fail(hop, code, words)
-  raise(hop, { code = code }, words)
+  raise(hop, { code = code }, (words:gsub("'[^']*@", "'"):gsub("%S+@", "")))
 end
 
 local function is_json(content_type)
   local kind = content_type and content_type:lower():match("^%s*([^;%s]+)")
   return kind and (kind == "application/json" or kind:find("^[%w.-]+/.*%+json$") ~= nil)
+end
+
+-- Runs fn until it ends, or the signal is aborted; gives its first value.
+function response.under(signal, fn)
+  if not signal then
+    return (fn())
+  end
+  return allua.all({ fn }, { signal = signal })[1]
 end
 
 -- The body as Lua values where it is JSON, else as it came.
@@ -113,12 +135,20 @@ function methods:chunks()
     error("the body of this response has been taken already", 2)
   end
   self.taken = true
-  local transfer, hop, progress = self.transfer, self.hop, self.progress
-  local function next_chunk()
-    local chunk, code, words = transfer:read()
+  local transfer, hop, progress, signal = self.transfer, self.hop, self.progress, self.signal
+  local function read()
+    local chunk, code, words
+    repeat
+      chunk, code, words = transfer:read()
+    until chunk ~= "" -- which another task has taken in between
     if code then
       response.fail(hop, code, words)
-    elseif chunk and progress then
+    end
+    return chunk
+  end
+  local function next_chunk()
+    local chunk = response.under(signal, read)
+    if chunk and progress then
       progress(chunk)
     end
     return chunk
@@ -137,10 +167,13 @@ function lazy:body()
   if rawget(self, "taken") then
     error("the body of this response went through chunks()", 3)
   end
-  local status, code, words, body = self.transfer:finish(self.limit)
-  if not status then
-    response.fail(self.hop, code, words)
-  end
+  local body = response.under(self.signal, function()
+    local status, code, words, all = self.transfer:finish(self.limit)
+    if not status then
+      response.fail(self.hop, code, words)
+    end
+    return all
+  end)
   if self.progress then
     self.progress(body)
   end

@@ -7,6 +7,8 @@ local lazy = {
   serve = true,
   http_error = "serve",
   fetch = true,
+  db = true,
+  trace = true,
 }
 
 return function(allua, core)

@@ -1,6 +1,5 @@
 -- A `require` through which waits pass: a module may wait while it loads, and two tasks that require it
 -- load it once. Otherwise it does what Lua's own does.
-local allua = require("allua")
 local core = require("allua.core")
 local package, type, error, ipairs, tostring = package, type, error, ipairs, tostring
 local concat, is_within, task_of = table.concat, core.within, core.task
@@ -46,7 +45,8 @@ local finish = {
 
 local function load(name)
   local loader, data = find(name)
-  local entry <close> = setmetatable({ name = name, task = task_of(), promise = allua.promise() }, finish)
+  local entry <close> =
+    setmetatable({ name = name, task = task_of(), promise = core.promise("a module that is being loaded") }, finish)
   loading[name] = entry
   local value = loader(name, data)
   if value ~= nil then

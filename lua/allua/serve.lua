@@ -1,9 +1,16 @@
 -- allua.serve { routes = … }: an HTTP/1.1 server whose requests are tasks.
 local allua = require("allua")
-local cjson = require("cjson")
 local core = require("allua.core")
 local router = core.load("allua.serve_router")
-local event_of = core.load("allua.serve_event")
+local uv = require("luv")
+
+local events = core.load("allua.serve_event")
+local files = core.load("allua.serve_files")
+
+local Event, reply = events.class, events.reply
+local pcall, type = pcall, type
+
+core.tracing = core.tracing or false -- what is not there takes longer to find
 
 local DEFAULTS = {
   head = 16384, -- bytes
@@ -16,8 +23,13 @@ local DEFAULTS = {
   write_time = 30,
   connections = 1000,
 }
+local MOST = { head = 1 << 30, uri = 1 << 30, headers = 1 << 30, connections = 1 << 20 } -- of the others 10^12
 local LIMITS = { "head", "uri", "headers", "body", "head_time", "body_time", "idle_time", "write_time", "connections" }
-local OPTIONS = { "host", "port", "routes", "use", "limits" }
+local OPTIONS = { "host", "port", "routes", "use", "tls", "limits", "grace" }
+local TLS = { "cert", "key" }
+local GRACE = 10 -- seconds
+local MOST_IDLE = 64 -- tasks that wait for requests
+local PLACE <const> = (1 << 20) - 1 -- these bits of the number of a request are its connection's place
 local FAILED = '{"error":"Internal Server Error"}'
 
 local function check_names(what, options, names)
@@ -41,12 +53,31 @@ local function check_limits(given)
   local limits = {}
   for _, name in ipairs(LIMITS) do
     local value = given[name] or DEFAULTS[name]
-    if type(value) ~= "number" or not (value > 0 and value < 1e12) then
-      error(('serve: limit "%s" must be a number above 0 (got %s)'):format(name, tostring(value)), 4)
+    local most = MOST[name] or 10 ^ 12
+    if type(value) ~= "number" or not (value > 0 and value <= most) then
+      local words = 'serve: limit "%s" must be a number above 0, and at most %d (got %s)'
+      error(words:format(name, most, tostring(value)), 4)
     end
     limits[name] = math.ceil(name:find("_time", 1, true) and value * 1000 or value)
   end
   return limits
+end
+
+local function check_tls(given)
+  if type(given) ~= "table" then
+    error('serve: option "tls" must be a table with cert and key (got ' .. type(given) .. ")", 4)
+  end
+  check_names("option of tls", given, TLS)
+  for _, name in ipairs(TLS) do
+    if type(given[name]) ~= "string" then
+      error(("serve: tls.%s must be the path of a file in PEM (got %s)"):format(name, type(given[name])), 4)
+    end
+    local file, problem = io.open(given[name], "rb")
+    if not file then
+      error(("serve: tls.%s cannot be read: %s"):format(name, problem), 4)
+    end
+    file:close()
+  end
 end
 
 local function check(options)
@@ -61,8 +92,23 @@ local function check(options)
   if math.type(port) ~= "integer" or port < 0 or port > 65535 then
     error('serve: option "port" must be an integer from 0 to 65535 (got ' .. tostring(port) .. ")", 3)
   end
+  if type(options.host or "") ~= "string" then
+    error('serve: option "host" must be a name or an address (got ' .. type(options.host) .. ")", 3)
+  end
   if type(options.use or {}) ~= "table" then
     error('serve: option "use" must be a list of functions (got ' .. type(options.use) .. ")", 3)
+  end
+  for i, middleware in pairs(options.use or {}) do
+    if math.type(i) ~= "integer" or not router.is_callable(middleware) then
+      error(("serve: use[%s] is not a function (got %s)"):format(tostring(i), type(middleware)), 3)
+    end
+  end
+  local grace = options.grace or GRACE
+  if type(grace) ~= "number" or grace ~= grace or grace < 0 then
+    error('serve: option "grace" must be a number of seconds (got ' .. tostring(options.grace) .. ")", 3)
+  end
+  if options.tls ~= nil then
+    check_tls(options.tls)
   end
   return check_limits(options.limits or {}), port
 end
@@ -74,31 +120,59 @@ local function fail(event, err)
   end
   if allua.is_error(err, "HTTPError") then
     event:status(err.status)
-    event:send("application/json", cjson.encode({ error = err.message, data = err.data }))
-    return
+    event.content_type = nil
+    local ok, text = pcall(core.json_encode, { error = err.message, data = err.data })
+    if ok then
+      event:send("application/json", text)
+      return
+    end
+    io.stderr:write(("allua: %s %s: the data of an http_error: %s\n"):format(event.method, event.path, text))
   end
-  event.code, event.sent_headers = 500, {}
+  event.code, event.sent_headers, event.content_type = 500, nil, nil
   event:send("application/json", FAILED)
 end
 
-local function handle(event, find, middleware)
-  local function run(i)
-    if middleware[i] then
-      return middleware[i](event, function()
-        return run(i + 1)
-      end)
-    end
-    local handler, params = find(event)
+-- What the handler gives.
+local function handle(event, find)
+  local handler, params = find(event)
+  if params then
     event.params = params
-    return handler(event)
   end
-  local ok, err = pcall(function()
-    event:reply(run(1))
-  end)
-  if ok or allua.is_error(err, "CancelledError") or allua.is_error(err, "ClientLeftError") then
-    if not ok then
-      event.request:drop()
-    end
+  return handler(event)
+end
+
+-- What it gives behind the middleware from the i-th on.
+local function run(event, find, middleware, i)
+  local outer = middleware[i]
+  if outer then
+    return outer(event, function()
+      return run(event, find, middleware, i + 1)
+    end)
+  end
+  return handle(event, find)
+end
+
+local function answer(event, find, middleware, json)
+  if core.tracing then
+    core.trace_name(event.method .. " " .. event.path)
+    local seen = { method = event.method, path = event.path }
+    local operation = core.load("allua.trace").operation
+    return reply(event, operation("io", "request", seen, run, event, find, middleware, 1), json)
+  elseif middleware[1] then
+    return reply(event, run(event, find, middleware, 1), json)
+  end
+  return reply(event, handle(event, find), json)
+end
+
+-- Whether the running task is, and not only another one that it waited for: each of its waits raises then.
+local function is_cancelled()
+  return not pcall(allua.yield)
+end
+
+-- Why there is no reply from the handler.
+local function tell(event, err)
+  if allua.is_error(err, "ClientLeftError") or allua.is_error(err, "CancelledError") and is_cancelled() then
+    event.request:drop()
     return
   end
   if not allua.is_error(err, "HTTPError") then
@@ -107,34 +181,128 @@ local function handle(event, find, middleware)
   pcall(fail, event, err)
 end
 
-local function accept(listener, find, middleware)
-  local tasks = {}
+-- The servers that are open, by which the program's signals are answered.
+local open = {}
+
+local function on_terminate()
+  for server in pairs(open) do
+    server.terminated:resolve(true)
+  end
+end
+
+local function on_hang_up()
+  for server in pairs(open) do
+    if server.tls then
+      local ok, problem = pcall(server.reload, server)
+      if not ok then
+        io.stderr:write(("allua: %s: not reloaded: %s\n"):format(server.url, tostring(problem)))
+      end
+    end
+  end
+end
+
+-- Without a certificate to take again, a terminal that hangs up ends the program as it ends any.
+local function has_tls()
+  for server in pairs(open) do
+    if server.tls then
+      return true
+    end
+  end
+end
+
+-- Only the program has signals: elsewhere they are the business of whoever embeds allua.
+local function listen_to_signals()
+  if core.on_signal then
+    core.on_signal("SIGTERM", next(open) and on_terminate)
+    core.on_signal("SIGHUP", has_tls() and on_hang_up)
+  end
+end
+
+local function terminate(server)
+  if server.terminated:await() then
+    server:close(server.grace)
+    if not next(open) then
+      os.exit(0)
+    end
+  end
+end
+
+-- A task that answers one request after the other, as long as it is as good as new after each and there is one.
+-- A handler that waits holds up its own request alone: `accept` sees to it that another task takes the next.
+local function work(worker, listener, find, middleware, running, idle)
+  local next_request, json = listener.next, listener.json
+  core.answers(worker)
+  while true do
+    local id, event = next_request(listener, Event)
+    if event then
+      local place = id & PLACE
+      running[place], worker.id, worker.event = worker, id, event
+      local ok, err = pcall(answer, event, find, middleware, json)
+      -- Not nil: a place that has been emptied takes longer to fill again.
+      running[place], worker.id, worker.event = false, false, false
+      if not ok then
+        tell(event, err)
+        return
+      elseif core.tracing then
+        return -- there, each request is seen as a task
+      end
+    elseif id == false then
+      return
+    elseif id == true then
+      allua.yield()
+    elseif id then
+      local other = running[id & PLACE]
+      if other and other.id == id then
+        other.task:cancel("the client has left")
+      end
+    elseif #idle < MOST_IDLE then
+      worker.called = core.promise("a request")
+      idle[#idle + 1] = worker
+      worker.called:await()
+    else
+      return
+    end
+  end
+end
+
+local function let_go(server)
+  open[server] = nil
+  listen_to_signals()
+  server.terminated:resolve(false)
+  server.listener:close()
+end
+
+local function accept(server, find, middleware)
+  local running, idle, listener = {}, {}, server.listener
   local _ <close> = setmetatable({}, {
     __close = function()
-      listener:close()
+      let_go(server)
     end,
   })
+  server.accepting = true
   while true do
-    local id, request, method, target, fields, minor, remote, keep, has_body = listener:next()
-    if not id then
-      listener:wait()
-    elseif not request then
-      if tasks[id] then
-        tasks[id]:cancel("the client has left")
-        tasks[id] = nil
-      end
+    listener:wait()
+    local worker = table.remove(idle)
+    if worker then
+      worker.called:resolve()
     else
-      local event = event_of(request, method, target, fields, minor, remote, keep, has_body)
-      tasks[id] = allua.spawn(function()
-        handle(event, find, middleware)
-        tasks[id] = nil
-      end)
+      worker = {}
+      worker.task = allua.spawn(work, worker, listener, find, middleware, running, idle)
     end
+    listener:turn() -- after which it waits in a handler, has ended, or has answered all there was
   end
 end
 
 local Server = {}
 Server.__index = Server
+
+--- Take the certificate and the key from their files again, for the connections that come from now on.
+function Server:reload()
+  if not self.tls then
+    error("reload: this server has no tls", 2)
+  end
+  self.listener:secure(self.tls.cert, self.tls.key)
+end
 
 --- Stop accepting, let what runs finish within `grace` seconds, then cancel it.
 function Server:close(grace)
@@ -144,7 +312,19 @@ function Server:close(grace)
   pcall(self.task.await, self.task)
 end
 
-local serve = {}
+local serve = { files = files.folder }
+
+-- Its first address; an address stands for itself.
+local function resolve(host)
+  if host:find("^[%d.]+$") or host:find(":", 1, true) then
+    return host
+  end
+  local ok, found = pcall(allua.promisify(uv.getaddrinfo), host, nil, { socktype = "stream" })
+  if not ok then
+    error(('serve: host "%s" is not known (%s)'):format(host, tostring(found)), 3)
+  end
+  return found[1].addr
+end
 
 --- Raise what becomes a reply with that status, in JSON.
 function serve.http_error(status, message, data)
@@ -158,17 +338,45 @@ return setmetatable(serve, {
   __call = function(_, options)
     local limits, port = check(options)
     local host = options.host or "127.0.0.1"
-    local find = router(options.routes, serve.http_error)
-    local listener, bound = core.serve_listen(host, port, limits)
+    local find = router.new(options.routes, serve.http_error)
+    local listener, bound = core.serve_listen(resolve(host), port, limits)
     if not listener then
       error(("serve: cannot listen at %s, port %d: %s"):format(host, port, bound), 2)
     end
+    local tls = options.tls
+    if tls then
+      local ok, problem = pcall(listener.secure, listener, tls.cert, tls.key)
+      if not ok then
+        listener:close()
+        error(problem, 0)
+      end
+    end
     local name = host:find(":", 1, true) and "[" .. host .. "]" or host
-    return setmetatable({
+    local server = setmetatable({
       listener = listener,
       port = bound,
-      url = ("http://%s:%d"):format(name, bound),
-      task = allua.spawn(accept, listener, find, options.use or {}),
+      url = ("%s://%s:%d"):format(tls and "https" or "http", name, bound),
+      tls = tls and { cert = tls.cert, key = tls.key },
+      grace = options.grace or GRACE,
+      terminated = allua.promise(),
     }, Server)
+    -- A task that is cancelled before it has begun closes nothing.
+    local _ <close> = setmetatable({}, {
+      __close = function()
+        if not server.accepting then
+          let_go(server)
+        end
+      end,
+    })
+    open[server] = true
+    listen_to_signals()
+    server.task = allua.spawn(accept, server, find, options.use or {})
+    if core.on_signal then
+      allua.spawn(terminate, server)
+    end
+    repeat
+      allua.yield()
+    until server.accepting or server.task.status ~= "pending"
+    return server
   end,
 })

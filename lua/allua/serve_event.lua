@@ -1,11 +1,15 @@
 -- What a handler is given: the request that came, and the means to answer it.
-local cjson = require("cjson")
+local core = require("allua.core")
+local dates = core.load("allua.serve_date")
+local files = core.load("allua.serve_files")
+local forms = core.load("allua.serve_form")
 
 local WORDS = {
   [200] = "OK",
   [201] = "Created",
   [202] = "Accepted",
   [204] = "No Content",
+  [206] = "Partial Content",
   [301] = "Moved Permanently",
   [302] = "Found",
   [303] = "See Other",
@@ -17,37 +21,99 @@ local WORDS = {
   [403] = "Forbidden",
   [404] = "Not Found",
   [405] = "Method Not Allowed",
+  [406] = "Not Acceptable",
   [409] = "Conflict",
+  [410] = "Gone",
+  [412] = "Precondition Failed",
   [413] = "Content Too Large",
+  [415] = "Unsupported Media Type",
+  [416] = "Range Not Satisfiable",
   [422] = "Unprocessable Content",
   [429] = "Too Many Requests",
   [500] = "Internal Server Error",
+  [501] = "Not Implemented",
   [502] = "Bad Gateway",
   [503] = "Service Unavailable",
+  [504] = "Gateway Timeout",
 }
 
-local Event = {}
-Event.__index = Event
+local type = type
 
-local function decoded(text)
-  return (text:gsub("+", " "):gsub("%%(%x%x)", function(digits)
-    return string.char(tonumber(digits, 16))
-  end))
+local COOKIE = { "path", "domain", "max_age", "http_only", "secure", "same_site" }
+local SAME_SITE = { strict = "Strict", lax = "Lax", none = "None" }
+local MOST_STARTS = 256
+
+local function http_error(status, message)
+  require("allua.serve").http_error(status, message)
 end
 
-local function pairs_of(text)
-  local fields = {}
-  for name, value in text:gmatch("([^&=]+)=?([^&]*)") do
-    fields[decoded(name)] = decoded(value)
+-- What an event is made with has no names, which makes it cheaper: the listener, the number of the request, the
+-- client's address with the fields of the head, and whether the reply is another than its value alone. Its path and
+-- method have, and its target, where that is not the path.
+local LISTENER <const>, ID <const>, HEAD <const>, ALTERED <const> = 1, 2, 3, 4
+
+-- What most requests are like; where one is not, its event says so.
+local Event = { minor = 1, keep = true, has_body = false }
+
+-- What few handlers look at is made when it is first asked for.
+local lazy = {}
+
+function lazy.request(event)
+  return event[LISTENER]:request(event[ID])
+end
+
+function lazy.headers(event)
+  return core.serve_headers(event[HEAD])
+end
+
+function lazy.target(event)
+  return event.path
+end
+
+function lazy.remote(event)
+  return event[HEAD]:match("^[^\0]*")
+end
+
+function lazy.query(event)
+  return forms.pairs_of(event.target:match("%?(.*)$") or "")
+end
+
+function lazy.cookies(event)
+  local cookies = {}
+  for pair in (event.headers.cookie or ""):gmatch("[^;]+") do
+    local name, value = pair:match("^%s*([^=%s]+)%s*=(.*)$")
+    -- Of two with one name the first is the one for the longer path.
+    if name and not cookies[name] then
+      local first = value:find("%S")
+      value = first and value:match("^.*%S", first) or ""
+      cookies[name] = value:match('^"(.*)"$') or value
+    end
   end
-  return fields
+  return cookies
+end
+
+function lazy.context()
+  return {}
+end
+
+function lazy.params()
+  return {}
+end
+
+function Event:__index(name)
+  local value = Event[name]
+  if value == nil and lazy[name] then
+    value = lazy[name](self)
+    rawset(self, name, value)
+  end
+  return value
 end
 
 function Event:status(code)
   if math.type(code) ~= "integer" or code < 200 or code > 599 then
     error("status: expected an integer from 200 to 599 (got " .. tostring(code) .. ")", 2)
   end
-  self.code = code
+  self.code, self[ALTERED] = code, true
 end
 
 function Event:header(name, value)
@@ -58,13 +124,15 @@ function Event:header(name, value)
     error(('header: the value of "%s" holds a control character'):format(name), 2)
   end
   local lower = name:lower()
+  self[ALTERED] = true
   if lower == "content-length" or lower == "transfer-encoding" or lower == "connection" then
     error(('header: "%s" is set by the server'):format(name), 2)
   end
   if lower == "content-type" then
     self.content_type = value
   else
-    self.sent_headers[#self.sent_headers + 1] = name .. ": " .. value .. "\r\n"
+    self.has_date = self.has_date or lower == "date"
+    self.sent_headers = (self.sent_headers or "") .. name .. ": " .. value .. "\r\n"
   end
 end
 
@@ -74,9 +142,23 @@ function Event:cookie(name, value, options)
     error("cookie: the name or the value holds a character that no cookie may hold", 2)
   end
   options = options or {}
+  for option, given in pairs(options) do
+    if not table.concat(COOKIE, " "):find("%f[%w_]" .. tostring(option) .. "%f[^%w_]") then
+      error(('cookie: unknown option "%s"%s'):format(tostring(option), core.near(tostring(option), COOKIE)), 2)
+    elseif tostring(given):find("[%c;]") then
+      error(('cookie: option "%s" holds a character that it may not hold'):format(option), 2)
+    end
+  end
+  local same_site = SAME_SITE[tostring(options.same_site or "lax"):lower()]
+  if not same_site then
+    error(('cookie: option "same_site" must be "strict", "lax" or "none" (got "%s")'):format(options.same_site), 2)
+  end
   local text = { name .. "=" .. value, "Path=" .. (options.path or "/") }
+  if options.domain then
+    text[#text + 1] = "Domain=" .. options.domain
+  end
   if options.max_age then
-    text[#text + 1] = "Max-Age=" .. options.max_age
+    text[#text + 1] = ("Max-Age=%d"):format(math.floor(options.max_age))
   end
   if options.http_only ~= false then
     text[#text + 1] = "HttpOnly"
@@ -84,8 +166,8 @@ function Event:cookie(name, value, options)
   if options.secure then
     text[#text + 1] = "Secure"
   end
-  text[#text + 1] = "SameSite=" .. (options.same_site or "Lax")
-  self:header("Set-Cookie", table.concat(text, "; "):gsub(";;+", ";"))
+  text[#text + 1] = "SameSite=" .. same_site
+  self:header("Set-Cookie", table.concat(text, "; "))
 end
 
 function Event:chunks()
@@ -109,41 +191,72 @@ function Event:body()
 end
 
 function Event:json()
-  local ok, value = pcall(cjson.decode, self:body())
+  local ok, value = pcall(core.json_decode, self:body())
   if not ok then
-    require("allua.serve").http_error(400, "the body is not JSON")
+    http_error(400, "the body is not JSON: " .. value)
   end
   return value
 end
 
+--- The fields of an HTML form; a file is a table { filename, type, data }, what is repeated a list.
 function Event:form()
-  return pairs_of(self:body())
+  local kind = self.headers["content-type"] or "application/x-www-form-urlencoded"
+  self.fields = self.fields or forms.read(kind, function()
+    return self:body()
+  end)
+  return self.fields
+end
+
+--- The parts of a multipart form as they come, for what is too long to be held in memory.
+function Event:parts()
+  return forms.parts(self.headers["content-type"], self.read and forms.once(self.read) or self:chunks())
+end
+
+-- "HTTP/1.1 200 OK\r\nContent-Type: …\r\n", kept for each status and type. They are few, but for a handler that
+-- makes types up.
+local starts, started = {}, 0
+
+local function start_of(code, kind)
+  local key = kind and code .. kind or code
+  local text = starts[key]
+  if not text then
+    text = ("HTTP/1.1 %d %s\r\n"):format(code, WORDS[code] or "Status")
+    text = kind and text .. "Content-Type: " .. kind .. "\r\n" or text
+    if started == MOST_STARTS then
+      starts, started = {}, 0
+    end
+    starts[key], started = text, started + 1
+  end
+  return text
+end
+
+local dated_at, dated
+
+-- Made once a second.
+local function date()
+  local now = os.time()
+  if now ~= dated_at then
+    dated_at, dated = now, "Date: " .. dates.format(now) .. "\r\n"
+  end
+  return dated
 end
 
 local function head(self, framing)
-  local code = self.code or 200
   self.replied = true
-  local kind = self.content_type and "Content-Type: " .. self.content_type .. "\r\n" or ""
   local connection = not self.keep and "Connection: close\r\n" or self.minor == 0 and "Connection: keep-alive\r\n" or ""
-  local words = WORDS[code] or "Status"
-  return ("HTTP/1.1 %d %s\r\n%s%s%s%s\r\n"):format(
-    code,
-    words,
-    kind,
-    framing,
-    connection,
-    table.concat(self.sent_headers)
-  )
+  local date_line = self.has_date and "" or date()
+  return start_of(self.code or 200, self.content_type)
+    .. date_line
+    .. framing
+    .. connection
+    .. (self.sent_headers or "")
+    .. "\r\n"
 end
 
 function Event:send(kind, body)
   local code = self.code or 200
-  self.content_type = self.content_type or kind
-  local bare = code == 204 or code == 304
-  local framing = bare and "" or ("Content-Length: %d\r\n"):format(#body)
-  local text = head(self, framing)
-  self.request:write((bare or self.method == "HEAD") and text or text .. body)
-  self.request:finish(self.keep)
+  local start = start_of(code, self.content_type or kind)
+  self[LISTENER]:answer(self[ID], start, body, self.sent_headers, self.has_date, code == 204 or code == 304)
 end
 
 function Event:redirect(url, code)
@@ -152,9 +265,15 @@ function Event:redirect(url, code)
   return ""
 end
 
+--- Answer with a file: its type by its name, ranges and conditions as the client asks for them.
+function Event:file(path, options)
+  self.sends, self[ALTERED] = files.open(path, options or {}), true
+  return self
+end
+
 --- Answer by what fn(write) writes; write waits where the client is slow.
 function Event:stream(fn)
-  self.streams = fn
+  self.streams, self[ALTERED] = fn, true
   return self
 end
 
@@ -163,27 +282,36 @@ function Event:events(fn)
   self.content_type = "text/event-stream"
   self:header("Cache-Control", "no-store")
   return self:stream(function(write)
+    write("") -- the head, so that the client knows that it is connected
     fn(function(data, name)
-      data = type(data) == "table" and cjson.encode(data) or tostring(data)
+      data = type(data) == "table" and core.json_encode(data) or tostring(data)
       name = name and "event: " .. tostring(name):gsub("%c", " ") .. "\n" or ""
       write(name .. "data: " .. data:gsub("\r\n?", "\n"):gsub("\n", "\ndata: ") .. "\n\n")
     end)
   end)
 end
 
-local function run_stream(self)
-  local request, chunked = self.request, self.minor == 1
-  self.keep = self.keep and chunked
+-- What self.streams writes; `length`: how many bytes that will be, where it is known.
+local function run_stream(self, length)
+  local request, bare = self.request, self.code == 204 or self.code == 304
+  length = bare and 0 or length
+  local chunked = not length and self.minor == 1
+  self.keep = self.keep and (chunked or length ~= nil)
   self.content_type = self.content_type or "application/octet-stream"
-  local pending = head(self, chunked and "Transfer-Encoding: chunked\r\n" or "")
-  if self.method == "HEAD" then
+  local framing = bare and ""
+    or length and ("Content-Length: %d\r\n"):format(length)
+    or chunked and "Transfer-Encoding: chunked\r\n"
+    or ""
+  local pending, written = head(self, framing), 0
+  if bare or self.method == "HEAD" then
     request:write(pending)
     request:finish(self.keep)
     return
   end
   self.streams(function(data)
-    if data ~= "" then
-      data = chunked and ("%x\r\n%s\r\n"):format(#data, data) or data
+    if data ~= "" or pending ~= "" then
+      written = written + #data
+      data = chunked and data ~= "" and ("%x\r\n%s\r\n"):format(#data, data) or data
       local full = request:write(pending .. data)
       pending = ""
       if full then
@@ -191,50 +319,47 @@ local function run_stream(self)
       end
     end
   end)
+  if length and written ~= length then
+    request:drop()
+    return
+  end
   request:write(pending .. (chunked and "0\r\n\r\n" or ""))
   request:finish(self.keep)
 end
 
-function Event:reply(value)
-  if value == self then
+-- "<!doctype html>" or "<html>" says that it is HTML.
+local function type_of(text)
+  local start = text:sub(1, 200):lower()
+  return (start:find("^%s*<!doctype html") or start:find("^%s*<html")) and "text/html; charset=utf-8"
+    or "text/plain; charset=utf-8"
+end
+
+local event = { class = Event }
+
+local PLAIN = start_of(200, "application/json")
+
+-- Answer with what the handler gave. `json`: the listener's method.
+function event.reply(self, value, json)
+  if not self[ALTERED] and json(self[LISTENER], self[ID], PLAIN, value) then
+    return
+  end
+  local kind = type(value)
+  if value == self and self.sends then
+    files.send(self, self.sends, run_stream)
+  elseif value == self then
     run_stream(self)
+  elseif value == core.null then
+    self:send("application/json", "null")
   elseif value == nil then
     self.code = self.code or 204
     self:send(nil, "")
-  elseif type(value) == "table" then
-    self:send("application/json", cjson.encode(value))
-  elseif type(value) == "string" then
-    self:send("text/plain; charset=utf-8", value)
+  elseif kind == "table" then
+    self:send("application/json", value)
+  elseif kind == "string" then
+    self:send(type_of(value), value)
   else
-    error("a handler must return a table, a string or nil (got " .. type(value) .. ")", 0)
+    error("a handler must return a table, a string or nil (got " .. kind .. ")", 0)
   end
 end
 
-return function(request, method, target, fields, minor, remote, keep, has_body)
-  target = target:gsub("^%a+://[^/?]*", "")
-  local path, query = target:match("^([^?]*)%??(.*)$")
-  local headers, cookies = {}, {}
-  for i = 1, #fields, 2 do
-    local name = fields[i]
-    headers[name] = headers[name] and headers[name] .. (name == "cookie" and "; " or ", ") .. fields[i + 1]
-      or fields[i + 1]
-  end
-  for name, value in (headers.cookie or ""):gmatch("([^=;%s]+)=([^;]*)") do
-    cookies[name] = value
-  end
-  return setmetatable({
-    request = request,
-    method = method,
-    path = path == "" and "/" or path,
-    query = pairs_of(query),
-    headers = headers,
-    cookies = cookies,
-    remote = remote,
-    context = {},
-    params = {},
-    minor = minor,
-    keep = keep,
-    has_body = has_body,
-    sent_headers = {},
-  }, Event)
-end
+return event

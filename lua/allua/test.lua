@@ -14,9 +14,11 @@ allua test: busted is not installed for Lua 5.4:
   apt install lua-busted
 ]]
 
-local TIMEOUT_HELP = [[
+local OWN_HELP = [[
   --timeout=SECONDS           the longest that a test's body may take; past it
                               the test ends with a TimeoutError
+  --virtual-time              each test has a virtual clock: sleeping takes no
+                              time, and what happens when is always the same
 ]]
 
 -- ---- What a test leaves behind ------------------------------------------------------------------
@@ -56,8 +58,10 @@ local function waits()
   local texts, counts = {}, {}
   for text in core.waits():gmatch("[^\n]+") do
     text = text:gsub("^%s+", "")
-    texts[#texts + 1] = text
-    counts[text] = (counts[text] or 0) + 1
+    if text:find("^task ") then
+      texts[#texts + 1] = text
+      counts[text] = (counts[text] or 0) + 1
+    end
   end
   return texts, counts
 end
@@ -125,6 +129,26 @@ local function run_clean(name, fn)
   return left
 end
 
+-- Call fn, or raise a TimeoutError after so many seconds of the machine's time, whatever the clock says.
+local function within(seconds, fn)
+  local controller, timer = allua.abort_controller(), uv.new_timer()
+  local _ <close> = setmetatable({}, {
+    __close = function()
+      timer:close()
+    end,
+  })
+  timer:start(math.ceil(seconds * 1000), 0, function()
+    local message = ("timed out after %s s"):format(seconds)
+    controller:abort(core.error({ name = "TimeoutError", message = message }))
+  end)
+  timer:unref() -- the virtual clock does not wait for it
+  allua.all({
+    function()
+      fn()
+    end,
+  }, { signal = controller.signal })
+end
+
 -- ---- Busted --------------------------------------------------------------------------------------
 
 local function full_name(busted, element)
@@ -141,7 +165,7 @@ local function located(element, text)
 end
 
 -- Change one instance of busted's core.
-local function adapt(busted, timeout)
+local function adapt(busted, timeout, virtual)
   local block = require("busted.block")(busted)
   local register, safe, pop = busted.register, busted.safe, busted.context.pop
 
@@ -159,9 +183,15 @@ local function adapt(busted, timeout)
       end
       return publish(descriptor, channel, ...)
     end
+    local clocks = core.census().clocks
     local ok, left = pcall(run_clean, full_name(busted, element), function()
+      local _ <close> = virtual and allua.clock.virtual() or nil
       executor(element)
     end)
+    if ok and core.census().clocks > clocks then
+      left[#left + 1] = "left open: a virtual clock"
+    end
+    core.keep_clocks(clocks)
     busted.safe_publish = publish
     if not ok then
       error(left, 0)
@@ -188,7 +218,7 @@ local function adapt(busted, timeout)
     local body = run
     if timeout and descriptor == "it" and run == element.run then
       body = function()
-        local ok, e = pcall(allua.timeout, timeout, run)
+        local ok, e = pcall(virtual and within or allua.timeout, timeout, run)
         if not ok then
           error(allua.is_error(e, "TimeoutError") and located(element, tostring(e)) or e, 0)
         end
@@ -216,9 +246,9 @@ end
 
 -- ---- The command line ------------------------------------------------------------------------------
 
--- Take our own option out. Gives the rest, the timeout, whether help is wanted; or nil and a message.
+-- Take our own options out. Gives the rest, and what they ask for; or nil and a message.
 local function parse(args)
-  local rest, timeout, help = { "--ignore-lua" }, nil, false
+  local rest, own = { "--ignore-lua" }, {}
   local i = 1
   while i <= #args and args[i] ~= "--" do
     local value = args[i]:match("^%-%-timeout=(.*)$")
@@ -227,18 +257,20 @@ local function parse(args)
       value = args[i] or ""
     end
     if value then
-      timeout = tonumber(value)
-      if not timeout or not (timeout > 0 and timeout < math.huge) then
+      own.timeout = tonumber(value)
+      if not own.timeout or not (own.timeout > 0 and own.timeout < math.huge) then
         return nil, string.format("--timeout: expected a number of seconds above 0 (got %q)", value)
       end
+    elseif args[i] == "--virtual-time" then
+      own.virtual = true
     else
-      help = help or args[i] == "--help" or args[i] == "-h"
+      own.help = own.help or args[i] == "--help" or args[i] == "-h"
       rest[#rest + 1] = args[i]
     end
     i = i + 1
   end
   table.move(args, i, #args, #rest + 1, rest)
-  return rest, timeout, help
+  return rest, own
 end
 
 -- Busted's own help is the message of an error.
@@ -247,13 +279,13 @@ local function print_help()
   cli:set_name("allua test")
   local _, message = cli:parse({ "--help" })
   local text = message:gsub("^allua test: error: ", ""):gsub("; re%-run with %-%-help for usage%.$", "")
-  io.write(text:gsub("%s*$", "\n"), TIMEOUT_HELP)
+  io.write(text:gsub("%s*$", "\n"), OWN_HELP)
 end
 
 return function(args)
-  local rest, timeout, help = parse(args)
+  local rest, own = parse(args)
   if not rest then
-    io.stderr:write("allua test: ", timeout, "\n")
+    io.stderr:write("allua test: ", own, "\n")
     return 1
   end
   -- Busted leaves by os.exit; here by an error that nobody else knows.
@@ -267,13 +299,13 @@ return function(args)
     leaving.code = code
     error(leaving)
   end
-  if help then
+  if own.help then
     print_help()
     return 0
   end
   local new_core = require("busted.core")
   package.loaded["busted.core"] = function()
-    return adapt(new_core(), timeout)
+    return adapt(new_core(), own.timeout, own.virtual)
   end
   _G.arg = rest
   -- Busted takes its name from the chunk that calls it.

@@ -4,7 +4,8 @@
  *   faults FAULTS.lua MODE POINT    one run, in this process: for a debugger
  *
  * For n = 1, 2, 3, ... a host is opened on an allocator that fails from its n-th call on: once,
- * twice (Lua asks a second time, after a collection) or for good. The script is run and the host is
+ * twice (Lua asks a second time, after a collection) or for good. A script that has loaded what is
+ * not its matter calls from_here (): its calls are counted from there. The script is run and the host is
  * closed. Each run must end, in success or in an error, give all memory back and leave a loop that
  * closes; none may crash. The points end with the first run that makes fewer than n calls. */
 #include "counting.h"
@@ -45,15 +46,33 @@ static void on_report (allua *host, const char *report, void *data) {
   (void)host, (void)report, (void)data;
 }
 
-static int register_sensor (lua_State *L) {
+/* Where the script called from_here: once, when all of it ran for the first time, that it does; then
+ * the calls of the run under way begin to be counted. */
+static struct {
+  struct counting *counting;
+  long fail, fail_end;
+  int called;
+} begin;
+
+static int from_here (lua_State *L) {
+  (void)L;
+  begin.called = 1;
+  begin.counting->calls = 0;
+  begin.counting->fail = begin.fail;
+  begin.counting->fail_end = begin.fail_end;
+  return 0;
+}
+
+static int register_functions (lua_State *L) {
   sensor_register (allua_of (L));
+  lua_register (L, "from_here", from_here);
   return 0;
 }
 
 /* What a program would do, with a host whose memory may end at any call. */
 static int use (allua *host, const char *script) {
   lua_State *L = allua_state (host);
-  lua_pushcfunction (L, register_sensor);
+  lua_pushcfunction (L, register_functions);
   if (lua_pcall (L, 0, 0, 0) != LUA_OK) {
     lua_pop (L, 1);
     return ALLUA_MEMORY;
@@ -63,11 +82,18 @@ static int use (allua *host, const char *script) {
 
 /* One run. Returns whether the allocator came to its failing. */
 static int run (const char *script, const struct mode *mode, struct progress *progress) {
-  struct counting counting = { .fail = progress->point, .fail_end = progress->point + mode->width };
+  struct counting counting = { 0 };
   uv_loop_t *loop = malloc (sizeof *loop);
   if (!loop)
     abort ();
   alarm (RUN_SECONDS);
+  begin.counting = &counting;
+  begin.fail = progress->point;
+  begin.fail_end = progress->point + mode->width;
+  if (!begin.called) {
+    counting.fail = begin.fail;
+    counting.fail_end = begin.fail_end;
+  }
   memset (&sensors, 0, sizeof sensors);
   uv_loop_init (loop);
   allua *host = allua_open (&(allua_options){ .size = sizeof (allua_options),

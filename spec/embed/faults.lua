@@ -186,3 +186,25 @@ end)
 read(0, 1)
 pcall(allua.timeout, 0.001, read, 60000, 1)
 pcall(error, nil)
+
+-- virtual time, beside something real
+do
+  local clock <close> = allua.clock.virtual()
+  local done, soon = allua.promise(), uv.new_timer()
+  soon:start(1, 0, function()
+    soon:close()
+    done:resolve()
+  end)
+  all({
+    function()
+      sleep(60)
+      clock:advance(1)
+    end,
+    function()
+      done:await()
+    end,
+    function()
+      allua.timeout(90, sleep, 60)
+    end,
+  })
+end

@@ -108,9 +108,9 @@ end
 -- Types Ctrl-D until the program ends. Once is enough for a person: but a key that comes before the
 -- editor has set the terminal up, the moment after it showed its prompt, may be lost.
 function Terminal:leave()
-  while not pcall(allua.timeout, 2, self.ended.await, self.ended) do
+  repeat
     self:type("\4")
-  end
+  until pcall(allua.timeout, 2, self.ended.await, self.ended)
   return self:wait()
 end
 

@@ -49,11 +49,7 @@ local function whole_request(text)
   end
 end
 
-local function serve(server, handler)
-  local client = uv.new_tcp()
-  server.listener:accept(client)
-  server.clients[client] = true
-  server.accepted = server.accepted + 1
+local function serve(server, client, handler)
   local text = ""
   client:read_start(function(failure, data)
     if failure or not data then
@@ -84,16 +80,27 @@ function Raw:__close()
   end)
 end
 
-function web.raw(handler)
+-- Calls accepted(server, client) for each that connects; all of server.clients are closed with the server.
+function web.listen(accepted)
   local server = setmetatable({ requests = {}, clients = {}, closed = 0, accepted = 0 }, Raw)
   server.listener = uv.new_tcp()
   assert(server.listener:bind("127.0.0.1", 0))
   assert(server.listener:listen(128, function()
-    serve(server, handler)
+    local client = uv.new_tcp()
+    server.listener:accept(client)
+    server.clients[client] = true
+    server.accepted = server.accepted + 1
+    accepted(server, client)
   end))
   server.port = server.listener:getsockname().port
   server.url = "http://127.0.0.1:" .. server.port
   return server
+end
+
+function web.raw(handler)
+  return web.listen(function(server, client)
+    serve(server, client, handler)
+  end)
 end
 
 -- A whole reply.
@@ -125,11 +132,13 @@ http {
   server {
     listen 127.0.0.1:PLAIN;
     listen 127.0.0.1:SECURE ssl http2;
+    listen 127.0.0.2:SECURE ssl http2; # which the certificate does not name
     ssl_certificate FOLDER/certificate.pem;
     ssl_certificate_key FOLDER/key.pem;
     root FOLDER/root;
     LOCATIONS
   }
+  BESIDE
 }
 ]]
 
@@ -144,7 +153,7 @@ local function run(program, args, options)
   return process, ended
 end
 
-local function free_port()
+function web.free_port()
   local probe = uv.new_tcp()
   assert(probe:bind("127.0.0.1", 0))
   local port = probe:getsockname().port
@@ -153,7 +162,7 @@ local function free_port()
 end
 
 -- Whether something listens there.
-local function answers(port)
+function web.answers(port)
   local tcp, tried = uv.new_tcp(), allua.promise()
   tcp:connect("127.0.0.1", port, function(failure)
     tried:resolve(not failure)
@@ -163,7 +172,8 @@ local function answers(port)
   return ok
 end
 
-local function certify(folder)
+-- A certificate for localhost and 127.0.0.1, signed by itself: certificate.pem and key.pem in the folder.
+function web.certify(folder)
   local process, ended = run("openssl", {
     "req",
     "-x509",
@@ -198,28 +208,54 @@ function Nginx:__close()
   end)
 end
 
-function web.nginx(files, locations)
+-- `beside`: what stands beside its own server, where more is to be served.
+function web.nginx(files, locations, beside)
   local folder = scratch.folder()
   folder:write("root/index.html", "<p>hello</p>")
   for name, text in pairs(files) do
     folder:write("root/" .. name, text)
   end
-  certify(folder)
-  local values = { FOLDER = folder.path, PLAIN = free_port(), SECURE = free_port() }
+  web.certify(folder)
+  local values = { FOLDER = folder.path, PLAIN = web.free_port(), SECURE = web.free_port() }
   folder:write(
     "nginx.conf",
-    (configuration:gsub("LOCATIONS", { LOCATIONS = locations or "" }):gsub("%f[%w]%u%u+%f[%W]", values))
+    (
+      configuration
+        :gsub("LOCATIONS", { LOCATIONS = locations or "" })
+        :gsub("BESIDE", { BESIDE = beside or "" })
+        :gsub("%f[%w]%u%u+%f[%W]", values)
+    )
   )
   local server = setmetatable({ folder = folder, ca = folder:at("certificate.pem") }, Nginx)
   server.url = "http://127.0.0.1:" .. values.PLAIN
   server.tls = "https://127.0.0.1:" .. values.SECURE
   server.process, server.ended =
     run("/usr/sbin/nginx", { "-p", folder.path, "-e", folder:at("error.log"), "-c", folder:at("nginx.conf") })
-  web.wait_until(function()
-    assert(server.ended.status == "pending", "nginx did not start")
-    return answers(values.PLAIN) and answers(values.SECURE)
+  local ok, problem = pcall(web.wait_until, function()
+    if server.ended.status ~= "pending" then
+      local log <close> = assert(io.open(folder:at("error.log")))
+      error("nginx did not start: " .. log:read("a"), 0)
+    end
+    return web.answers(values.PLAIN) and web.answers(values.SECURE)
   end)
+  if not ok then
+    server:__close()
+    error(problem, 0)
+  end
   return server
+end
+
+-- A server that gives these bytes, then closes the connection.
+function web.cut(bytes)
+  return web.raw(function(client)
+    client:write(bytes, function()
+      client:shutdown(function()
+        if not client:is_closing() then
+          client:close()
+        end
+      end)
+    end)
+  end)
 end
 
 return web

@@ -1,0 +1,311 @@
+#include "fill.h"
+
+#include <string.h>
+
+#include "error.h"
+#include "shape.h"
+
+/* For what is no function. Returns whether it is a promise. */
+static bool check_other (lua_State *L, allua *host, int key, int value) {
+  if (luaL_getmetafield (L, value, "__call") != LUA_TNIL) {
+    lua_pop (L, 1);
+    return false;
+  }
+  if (lua_type (L, value) == LUA_TUSERDATA && lua_getmetatable (L, value)) {
+    bool promise;
+    host_push (host, L, SLOT_PROMISE);
+    promise = lua_rawequal (L, -1, -2);
+    lua_pop (L, 2);
+    if (promise)
+      return true;
+  }
+  lua_pushliteral (L, "task \"");
+  luaL_tolstring (L, key, NULL);
+  lua_pushfstring (L, "\" is not a function (got %s)", luaL_typename (L, value));
+  lua_concat (L, 3);
+  return error_raise (L);
+}
+
+/* Whether the table has no keys but 1 … its length, as far as looking at one of them tells. */
+static bool looks_like_list (lua_State *L, lua_Unsigned length) {
+  if (!length)
+    return false;
+  lua_pushinteger (L, (lua_Integer)length);
+  if (!lua_next (L, 1))
+    return true;
+  lua_pop (L, 2);
+  return false;
+}
+
+static void check_count (lua_State *L, enum group_kind kind, lua_Unsigned count) {
+  if (count > INT32_MAX / 2)
+    luaL_error (L, "%s: too many tasks", group_kind_name (kind));
+}
+
+/* What is found in a table of tasks that is not plainly a list. Its names and functions are on the stack, or, of
+   more than MOST_NAMES tasks, in a table there. */
+struct found {
+  uint32_t count;
+  bool list;          /* its keys are 1 … count after all */
+  bool adopts;        /* there are promises */
+  uint64_t hash;      /* of its names */
+  struct name *names; /* in the order in which they were met: `few`, or the host's */
+  struct name few[32];
+};
+
+/* Check and note the name under the top; returns whether it is one of a list of this length. */
+static bool note_name (lua_State *L, lua_Unsigned length, struct name *name) {
+  if (lua_type (L, -2) == LUA_TSTRING) {
+    size_t bytes;
+    name->string = lua_tolstring (L, -2, &bytes);
+    name->number = (int64_t)bytes;
+    return false;
+  }
+  if (!lua_isinteger (L, -2))
+    luaL_error (L, "task names are strings or integers (got %s)", luaL_typename (L, -2));
+  name->string = NULL;
+  name->number = lua_tointeger (L, -2);
+  return (lua_Unsigned)name->number - 1u < length;
+}
+
+/* Room for so many names; the host has it, so that it is not lost when something raises. */
+static void make_room (lua_State *L, allua *host, size_t size) {
+  size_t item = sizeof *host->names;
+  void *block;
+  if (size <= host->names_size)
+    return;
+  block = mem_resize (&host->mem, host->names, host->names_size * item, size * item);
+  if (!block) {
+    error_raise_memory (L, host);
+  }
+  host->names = block;
+  host->names_size = size;
+}
+
+void fill_give_back (allua *host) {
+  mem_resize (&host->mem, host->names, host->names_size * sizeof *host->names, 0);
+  host->names = NULL;
+  host->names_size = 0;
+}
+
+/* Put a task, the name and the function on top of L, into the table of pairs. The name stays. */
+static void keep_pair (lua_State *L, int pairs, lua_Integer i) {
+  lua_rawseti (L, pairs, 2 * i + 1);
+  lua_pushvalue (L, -1);
+  lua_rawseti (L, pairs, 2 * i + 2);
+}
+
+/* They become too many for the stack, where they stand from `base` on, under another name and function:
+   put them into a table in their place. */
+static void move_kept (lua_State *L, int base) {
+  int i;
+  lua_createtable (L, 4 * MOST_NAMES, 0);
+  lua_insert (L, base + 1);
+  for (i = 0; i < MOST_NAMES; i++) {
+    lua_pushvalue (L, base + 2 + 2 * i);
+    lua_pushvalue (L, base + 3 + 2 * i);
+    keep_pair (L, base + 1, i);
+    lua_pop (L, 1);
+  }
+  lua_copy (L, -2, base + 2);
+  lua_copy (L, -1, base + 3);
+  lua_settop (L, base + 3);
+}
+
+/* There are more names than there was room for. */
+static void grow_names (lua_State *L, allua *host, struct found *found, size_t count) {
+  const size_t few = sizeof found->few / sizeof *found->few;
+  make_room (L, host, 4 * count);
+  if (count == few)
+    memcpy (host->names, found->few, sizeof found->few);
+  found->names = host->names;
+}
+
+/* Check all tasks of the table at 1. */
+static void find_tasks (lua_State *L, allua *host, enum group_kind kind, lua_Unsigned length,
+                        struct found *found) {
+  enum { CHUNK = 32 };
+  size_t room = sizeof found->few / sizeof *found->few, count = 0;
+  int base = lua_gettop (L);
+  uint64_t hash = 0;
+  found->list = true;
+  found->adopts = false;
+  found->names = found->few;
+  for (lua_pushnil (L); lua_next (L, 1); count++) {
+    if (count == room) {
+      grow_names (L, host, found, count);
+      room = host->names_size;
+    }
+    if (!note_name (L, length, &found->names[count]))
+      found->list = false;
+    hash = shape_hash (hash, &found->names[count]);
+    if (!lua_isfunction (L, -1) && check_other (L, host, lua_gettop (L) - 1, lua_gettop (L)))
+      found->adopts = true;
+    if (count < MOST_NAMES) {
+      if (count % CHUNK == 0)
+        luaL_checkstack (L, 2 * CHUNK + LUA_MINSTACK, NULL);
+      lua_pushvalue (L, -2);
+    } else {
+      if (count == MOST_NAMES)
+        move_kept (L, base);
+      keep_pair (L, base + 1, (lua_Integer)count);
+    }
+  }
+  check_count (L, kind, count);
+  found->count = (uint32_t)count;
+  found->hash = hash;
+}
+
+/* Take the functions that stand above `base`, each on its name, into the group above them. */
+static void take_functions (lua_State *L, int base, struct shape *shape) {
+  const uint32_t *places = shape_places (shape);
+  int index = lua_gettop (L), from = base + 2;
+  uint32_t i;
+  for (i = 0; i < shape->size; i++, from += 2) {
+    lua_pushvalue (L, from);
+    lua_setiuservalue (L, index, VALUE_FUNCTIONS + (int)places[i]);
+  }
+}
+
+/* Take the names that they stand on into the shape on top. */
+static void take_names (lua_State *L, int base, struct shape *shape) {
+  const uint32_t *places = shape_places (shape);
+  int index = lua_gettop (L), from = base + 1;
+  uint32_t i;
+  for (i = 0; i < shape->size; i++, from += 2) {
+    lua_pushvalue (L, from);
+    lua_setiuservalue (L, index, VALUE_FIRST + (int)places[i]);
+  }
+}
+
+/* Take both from the table above `base`, in the order in which the tasks start: of so many all would be
+   read from somewhere else in memory each time. The group is above it, the shape on top. */
+static void take_many (lua_State *L, int base, const struct shape *shape,
+                       const struct place *order) {
+  int pairs = base + 1, names = base + 4, functions = base + 5;
+  lua_Integer i;
+  lua_getiuservalue (L, base + 3, VALUE_FIRST);
+  lua_getiuservalue (L, base + 2, VALUE_FUNCTIONS);
+  for (i = 1; i <= (lua_Integer)shape->size; i++) {
+    lua_Integer pair = 2 * (lua_Integer)order[i - 1].of + 1;
+    lua_rawgeti (L, pairs, pair);
+    lua_rawseti (L, functions, i);
+    lua_rawgeti (L, pairs, pair + 1);
+    lua_rawseti (L, names, i);
+  }
+  lua_pop (L, 2);
+}
+
+/* Fill a new shape, on top of L, and the group under it, or, if the shape is not tabled, leave that to
+   take_functions. */
+static void fill_shape (lua_State *L, allua *host, int base, struct shape *shape,
+                        const struct found *found) {
+  enum { FEW = 32 };
+  struct place few[2 * FEW], *places = few, *order;
+  size_t bytes = (size_t)2 * shape->size * sizeof *places;
+  if (shape->size > FEW)
+    places = mem_resize (&host->mem, NULL, 0, bytes);
+  if (!places) {
+    error_raise_memory (L, host);
+  }
+  /* Nothing in these can raise: all has its place. */
+  order = names_order (found->names, places, places + shape->size, shape->size);
+  if (shape->tabled) {
+    take_many (L, base, shape, order);
+  } else {
+    shape_number (shape, order);
+    take_names (L, base, shape);
+    shape_remember (L, host, shape);
+  }
+  if (places != few)
+    mem_resize (&host->mem, places, bytes, 0);
+}
+
+/* Make a group with names, from what is above `base`, and push it. */
+static struct group *fill_named (lua_State *L, allua *host, enum group_kind kind,
+                                 const struct found *found, int base) {
+  struct group *group = group_new (L, host, kind, found->count, true);
+  struct shape *shape = shape_recall (L, host, found->names, found->count, found->hash);
+  if (!shape) {
+    shape = shape_new (L, found->names, found->count, found->hash);
+    fill_shape (L, host, base, shape, found);
+  }
+  group->shape = shape;
+  lua_setiuservalue (L, -2, VALUE_SHAPE);
+  if (!shape->tabled)
+    take_functions (L, base, shape);
+  return group;
+}
+
+/* Fill a group without names: its functions are where the values will be. Returns false where it should
+   have some. */
+static bool fill_list (lua_State *L, struct group *group, int index) {
+  int results = index + 1, top = results;
+  uint32_t i;
+  lua_getiuservalue (L, index, VALUE_RESULTS);
+  for (i = 1; i <= group->size; i++) {
+    int type = lua_rawgeti (L, 1, i);
+    if (type == LUA_TNIL)
+      return false;
+    if (type != LUA_TFUNCTION) {
+      lua_pushinteger (L, i);
+      if (check_other (L, group->host, top + 2, top + 1))
+        group->adopts = true;
+      lua_pop (L, 1);
+    }
+    lua_rawseti (L, results, i);
+  }
+  return true;
+}
+
+/* Fill a group with the items that its one function gets. */
+static void fill_items (lua_State *L, struct group *group, int index) {
+  uint32_t i;
+  lua_getiuservalue (L, index, VALUE_RESULTS);
+  for (i = 1; i <= group->size; i++) {
+    if (lua_geti (L, 1, i) == LUA_TNIL) {
+      lua_pop (L, 1);
+      lua_pushlightuserdata (L, (void *)&group_no_item); /* its place must be there */
+    }
+    lua_rawseti (L, index + 1, i);
+  }
+}
+
+struct group *fill_group (lua_State *L, allua *host, enum group_kind kind) {
+  int index = lua_gettop (L) + 1;
+  lua_Unsigned length;
+  struct found found;
+  struct group *group;
+  if (kind == GROUP_MAP) {
+    lua_Integer items = luaL_len (L, 1);
+    check_count (L, kind, items < 0 ? 0 : (lua_Unsigned)items);
+    group = group_new (L, host, kind, items < 0 ? 0 : (uint32_t)items, false);
+    fill_items (L, group, index);
+    lua_settop (L, index);
+    return group;
+  }
+  length = lua_rawlen (L, 1);
+  if (looks_like_list (L, length)) {
+    check_count (L, kind, length);
+    group = group_new (L, host, kind, (uint32_t)length, false);
+    if (fill_list (L, group, index)) {
+      lua_settop (L, index);
+      return group;
+    }
+  }
+  lua_settop (L, index - 1);
+  find_tasks (L, host, kind, length, &found);
+  if (found.list) {
+    lua_settop (L, index - 1);
+    group = group_new (L, host, kind, found.count, false);
+    fill_list (L, group, index);
+  } else {
+    group = fill_named (L, host, kind, &found, index - 1);
+    lua_replace (L, index);
+  }
+  if (found.names != found.few)
+    fill_give_back (host);
+  group->adopts |= found.adopts;
+  lua_settop (L, index);
+  return group;
+}

@@ -1,0 +1,525 @@
+#include "postgres.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "blob.h"
+#include "error.h"
+#include "library.h"
+#include "postgres_link.h"
+#include "postgres_value.h"
+#include "promise_object.h"
+#include "resolver.h"
+
+#define CONNECTION "allua.postgres"
+
+enum { MOST_PARAMETERS = 65535, MOST_KEYWORDS = 64, BYTEA = 17 };
+
+static const char module_key;
+
+/* What the connections of one host share: a userdata in the registry. */
+struct module {
+  struct postgres pq;
+  struct connection *connections;
+};
+
+struct connection {
+  struct postgres_link link; /* first */
+  struct connection *next, **previous;
+  bool open;          /* in the list */
+  size_t half_pushed; /* results that are being pushed, or could not be */
+};
+
+/* ── the module ── */
+
+static struct module *module_of (lua_State *L) {
+#define POSTGRES_NAME(name) "PQ" #name,
+  static const char *const names[] = { POSTGRES_FUNCTIONS (POSTGRES_NAME) };
+#undef POSTGRES_NAME
+  void *functions[sizeof names / sizeof *names];
+  struct module *module;
+  _Static_assert(sizeof functions == sizeof module->pq, "one pointer a name");
+  lua_rawgetp (L, LUA_REGISTRYINDEX, &module_key);
+  module = lua_touserdata (L, -1); /* or NULL */
+  lua_pop (L, 1);
+  if (!module) {
+    library_load (L, "libpq.so.5", "libpq5", names, functions, sizeof names / sizeof *names);
+    module = lua_newuserdatauv (L, sizeof *module, 0);
+    memcpy (&module->pq, functions, sizeof functions);
+    module->connections = NULL;
+    lua_rawsetp (L, LUA_REGISTRYINDEX, &module_key);
+  }
+  return module;
+}
+
+/* Its userdata stays, and is closed. */
+static void close_connection (struct connection *connection) {
+  if (!connection->open)
+    return;
+  connection->open = false;
+  *connection->previous = connection->next;
+  if (connection->next)
+    connection->next->previous = connection->previous;
+  postgres_link_close (&connection->link);
+}
+
+void postgres_close (allua *host) {
+  lua_State *L = host->main;
+  struct module *module;
+  lua_rawgetp (L, LUA_REGISTRYINDEX, &module_key);
+  module = lua_touserdata (L, -1); /* or NULL */
+  lua_pop (L, 1);
+  while (module && module->connections)
+    close_connection (module->connections);
+}
+
+/* ── results ── */
+
+/* Set the field of the error on top to a text without line ends around it, where there is one. */
+static void set_text (lua_State *L, const char *field, const char *text) {
+  size_t length = text ? strlen (text) : 0;
+  while (length && text[length - 1] == '\n')
+    length--;
+  if (!length)
+    return;
+  lua_pushlstring (L, text, length);
+  lua_setfield (L, -2, field);
+}
+
+static void push_failure (lua_State *L, const struct postgres_request *request) {
+  static const struct {
+    const char *name;
+    int code;
+  } fields[] = { { "detail", PG_DIAG_MESSAGE_DETAIL },      { "hint", PG_DIAG_MESSAGE_HINT },
+                 { "table", PG_DIAG_TABLE_NAME },           { "column", PG_DIAG_COLUMN_NAME },
+                 { "constraint", PG_DIAG_CONSTRAINT_NAME }, { "code", PG_DIAG_SQLSTATE } };
+  const struct postgres *pq = request->pq;
+  const PGresult *result = request->code ? NULL : request->result;
+  const char *position = NULL;
+  size_t i;
+  error_push (L, allua_of (L), "DbError", "%s", "unknown error");
+  if (!result) {
+    set_text (L, "message", request->message ? request->message : "not enough memory");
+    set_text (L, "code", request->code);
+    return;
+  }
+  set_text (L, "message",
+            pq->resultErrorField (result, PG_DIAG_MESSAGE_PRIMARY)
+                ? pq->resultErrorField (result, PG_DIAG_MESSAGE_PRIMARY)
+                : pq->resultErrorMessage (result));
+  for (i = 0; i < sizeof fields / sizeof *fields; i++)
+    set_text (L, fields[i].name, pq->resultErrorField (result, fields[i].code));
+  if (!pq->resultErrorField (result, PG_DIAG_SQLSTATE)) /* libpq's own: the connection was lost */
+    set_text (L, "code", "08006");
+  position = pq->resultErrorField (result, PG_DIAG_STATEMENT_POSITION);
+  if (position && lua_stringtonumber (L, position))
+    lua_setfield (L, -2, "position");
+}
+
+static int push_types (lua_State *L, const struct postgres_request *request) {
+  const struct postgres *pq = request->pq;
+  int i, count = pq->nparams (request->result);
+  lua_createtable (L, count, 0);
+  for (i = 0; i < count; i++) {
+    postgres_push_form (L, pq->paramtype (request->result, i));
+    lua_rawseti (L, -2, i + 1);
+  }
+  return 1;
+}
+
+/* rows, changes; of a description the forms of the parameters; of a script the last one's tag */
+static int push_answer (lua_State *L, const struct postgres_request *request) {
+  const struct postgres *pq = request->pq;
+  const char *changes;
+  if (!request->result) /* connected, or a script without statements */
+    return 0;
+  if (request->work == POSTGRES_DESCRIBE)
+    return push_types (L, request);
+  if (request->work == POSTGRES_SCRIPT) {
+    lua_pushstring (L, pq->cmdStatus (request->result));
+    return 1;
+  }
+  postgres_push_rows (L, pq, request->result);
+  changes = pq->cmdTuples (request->result);
+  if (!lua_stringtonumber (L, *changes ? changes : "0"))
+    lua_pushinteger (L, 0);
+  return 2;
+}
+
+static int push_result (lua_State *L, void *data) {
+  struct postgres_request *request = data;
+  struct connection *connection;
+  bool failed = request->failed;
+  int results = 0;
+  if (!L) {
+    postgres_request_free (request);
+    return 0;
+  }
+  /* Where what follows raises, the next request of the connection frees this one, or its end does. */
+  connection = request->place ? (struct connection *)request->link : NULL;
+  request->pushed = true;
+  if (connection)
+    connection->half_pushed++;
+  luaL_checkstack (L, LUA_MINSTACK, NULL);
+  if (failed)
+    push_failure (L, request);
+  else
+    results = push_answer (L, request);
+  if (connection && request->place)
+    connection->half_pushed--;
+  postgres_request_free (request);
+  return failed ? lua_error (L) : results;
+}
+
+static void on_done (struct postgres_request *request) {
+  allua_promise *promise = request->promise;
+  request->promise = NULL;
+  if (promise)
+    allua_promise_resolve (promise, push_result, request);
+  else
+    postgres_request_free (request);
+}
+
+static void on_cancelled (void *data) {
+  struct postgres_request *request = data;
+  request->promise = NULL;
+  postgres_link_cancel (request);
+}
+
+/* ── requests ── */
+
+static struct connection *check (lua_State *L) {
+  struct connection *connection = luaL_checkudata (L, 1, CONNECTION);
+  struct postgres_request *request, *next;
+  if (!connection->open)
+    luaL_error (L, "this connection is closed");
+  if (!connection->half_pushed)
+    return connection;
+  connection->half_pushed = 0;
+  for (request = connection->link.requests; request; request = next) {
+    next = request->newer;
+    if (request->pushed)
+      postgres_request_free (request);
+  }
+  return connection;
+}
+
+enum { DIGITS = 64 };
+
+/* The text of the number at `index`, in DIGITS bytes; its length. */
+static size_t put_number (lua_State *L, int index, char *at) {
+  lua_Number value;
+  if (lua_isinteger (L, index)) {
+    char digits[24], *first = digits + sizeof digits;
+    lua_Integer integer = lua_tointeger (L, index);
+    lua_Unsigned rest = integer < 0 ? 0 - (lua_Unsigned)integer : (lua_Unsigned)integer;
+    size_t length;
+    do
+      *--first = (char)('0' + rest % 10);
+    while ((rest /= 10) != 0);
+    if (integer < 0)
+      *--first = '-';
+    length = (size_t)(digits + sizeof digits - first);
+    memcpy (at, first, length);
+    at[length] = '\0';
+    return length;
+  }
+  value = lua_tonumber (L, index);
+  if (value != value)
+    strcpy (at, "NaN");
+  else if (value - value != 0)
+    strcpy (at, value > 0 ? "Infinity" : "-Infinity");
+  else
+    snprintf (at, DIGITS, "%.17g", value);
+  return strlen (at);
+}
+
+/* The text of the parameter at `index`, no number, or NULL: none. It stays on the stack. */
+static const char *parameter (lua_State *L, int index, int number, bool *bytes, size_t *length) {
+  const char *text;
+  *bytes = false;
+  switch (lua_type (L, index)) {
+  case LUA_TNIL:
+    return NULL;
+  case LUA_TBOOLEAN:
+    lua_pushstring (L, lua_toboolean (L, index) ? "t" : "f");
+    break;
+  case LUA_TSTRING:
+    lua_pushvalue (L, index);
+    break;
+  case LUA_TLIGHTUSERDATA:
+    if (!lua_touserdata (L, index))
+      return NULL;
+    /* fall through */
+  default:
+    *bytes = blob_push (L, index);
+    if (!*bytes)
+      luaL_error (L, "parameter %d: a %s cannot be one", number, luaL_typename (L, index));
+  }
+  text = lua_tolstring (L, -1, length);
+  if (!*bytes && strlen (text) != *length)
+    luaL_error (L, "parameter %d holds a NUL, which PostgreSQL's texts cannot: db.blob (bytes)",
+                number);
+  if (*length > 1000000000)
+    luaL_error (L, "parameter %d is longer than PostgreSQL takes", number);
+  return text;
+}
+
+static size_t measure (lua_State *L, int index, int count) {
+  size_t bytes = 0, length;
+  int i, top = lua_gettop (L);
+  bool is_bytes;
+  for (i = 1; i <= count; i++) {
+    if (lua_rawgeti (L, index, i) == LUA_TNUMBER)
+      bytes += DIGITS;
+    else if (parameter (L, top + 1, i, &is_bytes, &length))
+      bytes += length + 1;
+    lua_settop (L, top);
+  }
+  return bytes;
+}
+
+static void copy (lua_State *L, int index, struct postgres_request *request, char *at) {
+  int i, top = lua_gettop (L);
+  for (i = 0; i < request->count; i++) {
+    size_t length = 0;
+    bool is_bytes = false, is_null = false;
+    if (lua_rawgeti (L, index, i + 1) == LUA_TNUMBER) {
+      length = put_number (L, top + 1, at);
+    } else {
+      const char *text = parameter (L, top + 1, i + 1, &is_bytes, &length);
+      is_null = !text;
+      if (text)
+        memcpy (at, text, length + 1);
+    }
+    if (!is_null) {
+      request->values[i] = at;
+      request->lengths[i] = (int)length;
+      request->formats[i] = is_bytes;
+      request->types[i] = is_bytes ? BYTEA : 0;
+      at += length + 1;
+    }
+    lua_settop (L, top);
+  }
+}
+
+static const char *check_sql (lua_State *L, int index) {
+  size_t length;
+  const char *sql = luaL_checklstring (L, index, &length);
+  if (strlen (sql) != length)
+    luaL_error (L, "the SQL holds a NUL");
+  return sql;
+}
+
+/* The promise is on top of the stack. */
+static int submit (lua_State *L, struct postgres_request *request, allua_promise *promise) {
+  request->promise = promise;
+  promise_object_stands_for (promise, "an SQL statement");
+  allua_promise_on_cancel (promise, on_cancelled, request);
+  postgres_link_submit (request->link, request);
+  return allua_await (L, promise);
+}
+
+/* connection:run (sql, name or nil, prepare, values, count, shared) → rows, changes. A name is that of a prepared
+   statement; `prepare`: which is yet to be prepared; `shared`: others may be sent behind it, and where it keeps
+   them waiting it fails with the code "gave way", having done nothing. */
+static int connection_run (lua_State *L) {
+  struct connection *connection = check (L);
+  const char *sql = check_sql (L, 2), *name = luaL_optstring (L, 3, "");
+  lua_Integer count = luaL_checkinteger (L, 6);
+  allua_promise *promise;
+  struct postgres_request *request;
+  size_t bytes;
+  bool shared = lua_toboolean (L, 7);
+  char *at;
+  lua_settop (L, 6);
+  luaL_checktype (L, 5, LUA_TTABLE);
+  luaL_argcheck (L, count >= 0 && count <= MOST_PARAMETERS, 6, "too many parameters");
+  luaL_checkstack (L, LUA_MINSTACK, NULL);
+  bytes = measure (L, 5, (int)count);
+  promise = allua_promise_new (L);
+  request = postgres_request_new (&connection->link, POSTGRES_RUN, sql, (int)count, bytes, &at);
+  if (!request)
+    return error_raise_memory (L, allua_of (L));
+  snprintf (request->name, sizeof request->name, "%s", name);
+  request->prepare = *name && lua_toboolean (L, 4);
+  request->shared = shared;
+  copy (L, 5, request, at);
+  return submit (L, request, promise);
+}
+
+/* connection:describe (sql, name) → the forms of the parameters; the statement is prepared under that name */
+static int connection_describe (lua_State *L) {
+  struct connection *connection = check (L);
+  const char *sql = check_sql (L, 2), *name = luaL_checkstring (L, 3);
+  allua_promise *promise = allua_promise_new (L);
+  struct postgres_request *request
+      = postgres_request_new (&connection->link, POSTGRES_DESCRIBE, sql, 0, 0, NULL);
+  if (!request)
+    return error_raise_memory (L, allua_of (L));
+  snprintf (request->name, sizeof request->name, "%s", name);
+  request->prepare = true;
+  return submit (L, request, promise);
+}
+
+/* connection:script (sql) → the tag of the last statement, "COMMIT" */
+static int connection_script (lua_State *L) {
+  struct connection *connection = check (L);
+  const char *sql = check_sql (L, 2);
+  allua_promise *promise = allua_promise_new (L);
+  struct postgres_request *request
+      = postgres_request_new (&connection->link, POSTGRES_SCRIPT, sql, 0, 0, NULL);
+  if (!request)
+    return error_raise_memory (L, allua_of (L));
+  return submit (L, request, promise);
+}
+
+/* connection:post (sql): not waited for; a failure is nobody's */
+static int connection_post (lua_State *L) {
+  struct connection *connection = check (L);
+  const char *sql = check_sql (L, 2);
+  struct postgres_request *request
+      = postgres_request_new (&connection->link, POSTGRES_RUN, sql, 0, 0, NULL);
+  if (!request)
+    return error_raise_memory (L, allua_of (L));
+  postgres_link_submit (&connection->link, request);
+  return 0;
+}
+
+/* connection:connect { keyword = value } */
+static int connection_connect (lua_State *L) {
+  struct connection *connection = check (L);
+  const char *keywords[MOST_KEYWORDS + 1], *values[MOST_KEYWORDS + 1];
+  struct postgres_request *request;
+  allua_promise *promise;
+  int count = 0;
+  luaL_checktype (L, 2, LUA_TTABLE);
+  if (connection->link.state != POSTGRES_NEW)
+    return luaL_error (L, "this connection has been connected");
+  lua_settop (L, 2);
+  for (lua_pushnil (L); lua_next (L, 2); lua_pop (L, 1))
+    if (count < MOST_KEYWORDS && lua_type (L, -2) == LUA_TSTRING
+        && lua_type (L, -1) == LUA_TSTRING) {
+      keywords[count] = lua_tostring (L, -2); /* kept by the table */
+      values[count++] = lua_tostring (L, -1);
+    }
+  keywords[count] = values[count] = NULL;
+  promise = allua_promise_new (L);
+  request = postgres_request_new (&connection->link, POSTGRES_CONNECT, "", 0, 0, NULL);
+  if (!request)
+    return error_raise_memory (L, allua_of (L));
+  request->promise = promise;
+  promise_object_stands_for (promise, "a connection to PostgreSQL");
+  allua_promise_on_cancel (promise, on_cancelled, request);
+  postgres_link_connect (&connection->link, keywords, values, request);
+  return allua_await (L, promise);
+}
+
+/* connection:state () → "ready" or "broken" (or not connected yet); whether requests are under way; the
+   state of its transaction: "none", "open", "failed" or "unknown" */
+static int connection_state (lua_State *L) {
+  struct connection *connection = luaL_checkudata (L, 1, CONNECTION);
+  const struct postgres_link *link = &connection->link;
+  bool ready = connection->open && link->state == POSTGRES_READY;
+  PGTransactionStatusType status
+      = ready ? link->pq->transactionStatus (link->connection) : PQTRANS_UNKNOWN;
+  lua_pushstring (L, ready ? "ready" : "broken");
+  lua_pushboolean (L, ready && (link->first || link->canceller));
+  if (status == PQTRANS_IDLE)
+    lua_pushliteral (L, "none");
+  else if (status == PQTRANS_INTRANS)
+    lua_pushliteral (L, "open");
+  else
+    lua_pushstring (L, status == PQTRANS_INERROR ? "failed" : "unknown");
+  return 3;
+}
+
+static int connection_close (lua_State *L) {
+  close_connection (luaL_checkudata (L, 1, CONNECTION));
+  return 0;
+}
+
+static const luaL_Reg methods[] = { { "close", connection_close },
+                                    { "connect", connection_connect },
+                                    { "describe", connection_describe },
+                                    { "post", connection_post },
+                                    { "run", connection_run },
+                                    { "script", connection_script },
+                                    { "state", connection_state },
+                                    { "__gc", connection_close },
+                                    { NULL, NULL } };
+
+/* postgres_connection () → a connection that is not connected yet */
+static int new_connection (lua_State *L) {
+  allua *host = allua_of (L);
+  struct module *module;
+  struct connection *connection;
+  if (host->tearing)
+    return luaL_error (L, "this allua host is closed");
+  module = module_of (L);
+  connection = lua_newuserdatauv (L, sizeof *connection, 0);
+  connection->open = false;
+  if (luaL_newmetatable (L, CONNECTION)) {
+    luaL_setfuncs (L, methods, 0);
+    lua_pushvalue (L, -1);
+    lua_setfield (L, -2, "__index");
+  }
+  lua_setmetatable (L, -2);
+  postgres_link_init (&connection->link, &module->pq, host->loop, &host->mem);
+  connection->link.done = on_done;
+  connection->open = true;
+  connection->half_pushed = 0;
+  connection->next = module->connections;
+  connection->previous = &module->connections;
+  if (connection->next)
+    connection->next->previous = &connection->next;
+  module->connections = connection;
+  return 1;
+}
+
+/* What libpq made of a URL, which it wants back. */
+struct parsed {
+  PQconninfoOption *options; /* NULL: the message says why */
+  char *message;
+};
+
+static int push_parsed (lua_State *L) {
+  const struct parsed *parsed = lua_touserdata (L, 1);
+  const PQconninfoOption *option = parsed->options;
+  if (!option) {
+    lua_pushnil (L);
+    lua_pushstring (L, parsed->message ? parsed->message : "not enough memory");
+    return 2;
+  }
+  lua_newtable (L);
+  for (; option->keyword; option++)
+    if (option->val) {
+      lua_pushstring (L, option->val);
+      lua_setfield (L, -2, option->keyword);
+    }
+  return 1;
+}
+
+/* postgres_parse (url) → { keyword = value }, of what the URL says; or nil, message */
+static int parse (lua_State *L) {
+  const char *url = luaL_checkstring (L, 1);
+  const struct postgres *pq = &module_of (L)->pq;
+  struct parsed parsed = { 0 };
+  int status;
+  parsed.options = pq->conninfoParse (url, &parsed.message);
+  lua_settop (L, 1);
+  lua_pushcfunction (L, push_parsed);
+  lua_pushlightuserdata (L, &parsed);
+  status = lua_pcall (L, 1, LUA_MULTRET, 0);
+  pq->conninfoFree (parsed.options);
+  pq->freemem (parsed.message);
+  return status == LUA_OK ? lua_gettop (L) - 1 : lua_error (L);
+}
+
+void postgres_open (lua_State *L) {
+  resolver_open (L);
+  lua_pushcfunction (L, new_connection);
+  lua_setfield (L, -2, "postgres_connection");
+  lua_pushcfunction (L, parse);
+  lua_setfield (L, -2, "postgres_parse");
+}

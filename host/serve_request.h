@@ -1,0 +1,35 @@
+/* The requests of a listener, as Lua sees them: events out, bodies in, replies out. */
+#ifndef SERVE_REQUEST_H
+#define SERVE_REQUEST_H
+
+#include "connection.h"
+
+#define LISTENER "allua.listener"
+
+/* Push a listener that is closed still, and give the place of its server. */
+struct server **serve_new_listener (lua_State *L);
+
+/* The place of the listener's server, which is first among the arguments; raises where it is none. */
+struct server **serve_check_listener (lua_State *L);
+
+/* Its server; raises where it is closed. */
+struct server *serve_check_server (lua_State *L);
+
+/* Wait for the promise that is made at that place; `what`: for what, in words. */
+int serve_await (lua_State *L, allua_promise **place, const char *what);
+
+/* Methods of a listener's, and a function: lua_CFunctions, told of where they are defined. */
+int serve_next (lua_State *L);
+int serve_request (lua_State *L);
+int serve_answer (lua_State *L);
+int serve_json (lua_State *L);
+int serve_headers (lua_State *L);
+
+/* Make the class of that name, if it is not there. Made when it is first used: a program that does not serve
+   starts without it. */
+void serve_open_class (lua_State *L, const char *name, const luaL_Reg *methods);
+
+/* The class of requests. */
+void serve_request_open (lua_State *L);
+
+#endif

@@ -1,0 +1,315 @@
+-- SQLite for allua.db: one connection that writes and several that read, each with a thread of its own.
+local allua = require("allua")
+local core = require("allua.core")
+local uv = require("luv")
+local queue = core.load("allua.db_queue")
+
+local sqlite = {}
+
+local SQLITE_BUSY = 5
+
+local Driver = {}
+Driver.__index = Driver
+
+local SCHEMA = [[
+  SELECT m.name AS "table", c.name, c.type, c."notnull", c.dflt_value IS NOT NULL AS has_default, c.pk, c.hidden
+  FROM sqlite_schema m, pragma_table_xinfo(m.name) c
+  WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\'
+  ORDER BY m.name, c.cid]]
+local UNIQUE = [[
+  SELECT m.name AS "table", l.name AS "index", i.name AS "column"
+  FROM sqlite_schema m, pragma_index_list(m.name) l, pragma_index_info(l.name) i
+  WHERE m.type = 'table' AND l."unique" AND NOT l.partial
+  ORDER BY m.name, l.seq, i.seqno]]
+
+-- ── lanes ──
+
+-- What connections of one kind have in common: those that only read, or the one that writes. Statements that stand
+-- alone are given to the pool, and whichever of its threads is free runs them; transactions and cursors have a
+-- connection lent, for themselves. All are served in the order in which they came.
+local function new_lane(busy, reads)
+  return {
+    pool = core.sqlite_pool(busy, reads),
+    connections = {}, -- key → connection
+    serving = 0, -- connections that are not lent
+    shared = 0, -- statements under way that stand alone
+    waiting = queue.new(), -- of { promise, alone }
+  }
+end
+
+local function may_have(lane, alone)
+  return lane.serving > (alone and lane.shared or 0)
+end
+
+-- A connection for oneself; or `true`, the right to give the pool a statement.
+local function give(lane, alone)
+  if not alone then
+    lane.shared = lane.shared + 1
+    return true
+  end
+  lane.serving = lane.serving - 1
+  return lane.connections[lane.pool:lend()]
+end
+
+local function hand_on(lane)
+  local entry = lane.waiting:first()
+  while entry and may_have(lane, entry.alone) do
+    lane.waiting:pop().promise:resolve(give(lane, entry.alone))
+    entry = lane.waiting:first()
+  end
+end
+
+local function take_back(lane, given)
+  if given == true then
+    lane.shared = lane.shared - 1
+    if lane.drained and lane.shared == 0 then
+      lane.drained:resolve()
+    end
+  else
+    lane.serving = lane.serving + 1
+    given:serve()
+  end
+  if lane.waiting.head <= lane.waiting.tail then
+    hand_on(lane)
+  end
+end
+
+local function wait_for(lane, alone)
+  local entry = { promise = core.promise("a connection of the pool"), alone = alone }
+  local ok, result, stood = lane.waiting:wait(entry)
+  if ok then
+    return result
+  elseif stood then
+    hand_on(lane) -- it may have stood in the way of the next
+  elseif entry.promise.status == "fulfilled" then -- it came, but so did the cancelling
+    take_back(lane, (entry.promise:await()))
+  end
+  error(result, 0)
+end
+
+-- Whoever else writes to a database that is not in this mode yet is not waited for by SQLite itself.
+local function write_ahead(connection, busy)
+  local last = uv.hrtime() + busy * 1e9
+  while true do
+    local ok, err = pcall(connection.run, connection, "PRAGMA journal_mode = WAL", {}, 0)
+    if ok then
+      return
+    elseif not allua.is_error(err, "DbError") or err.code & 0xff ~= SQLITE_BUSY or uv.hrtime() >= last then
+      error(err, 0)
+    end
+    allua.sleep(0.01)
+  end
+end
+
+-- Closes the database, and waits until it is: its thread has ended then.
+local function shut(connection)
+  allua.shield(function()
+    pcall(connection.shut, connection)
+    connection:close()
+  end)
+end
+
+-- A connection with its database open, not serving yet; closed again where that fails.
+local function connect(driver, lane, writes)
+  local connection = lane.pool:connection()
+  local ok, err = pcall(function()
+    connection:open(driver.path, writes and "rw" or "r")
+    connection:script("PRAGMA foreign_keys = ON")
+    if writes and not driver.memory then
+      write_ahead(connection, driver.busy)
+      connection:script("PRAGMA synchronous = NORMAL")
+    end
+    if driver.closed then
+      error("db: this database is closed", 0)
+    end
+  end)
+  if not ok then
+    shut(connection)
+    error(err, 0)
+  end
+  driver.open[connection] = lane
+  lane.connections[connection:key()] = connection
+  take_back(lane, connection)
+end
+
+-- ── the driver ──
+
+--- options: readers (how many at most), busy (seconds to wait for the locks of others).
+function sqlite.open(path, options)
+  local memory = path == ":memory:" or path == ""
+  local busy = options.busy or 5
+  local driver = setmetatable({
+    dialect = "sqlite",
+    path = path,
+    memory = memory,
+    busy = busy,
+    most = memory and 0 or options.readers or 4,
+    readers = 0,
+    open = {}, -- connection → lane
+    write = new_lane(busy, false),
+    read = false,
+  }, Driver)
+  driver.read = driver.most > 0 and new_lane(busy, true) or driver.write
+  local ok, err = pcall(function()
+    connect(driver, driver.write, true)
+    if driver.most > 0 then
+      driver.readers = 1
+      connect(driver, driver.read, false)
+    end
+  end)
+  if not ok then
+    driver:close()
+    error(err, 0)
+  end
+  return driver
+end
+
+--- What begins a transaction of these options, and what is to be undone behind it. SQLite's are serializable,
+--- whatever less is asked for. One that may write locks at once, for where it did later it could not wait.
+function Driver:begin(options)
+  if options.read_only then
+    return self.memory and "PRAGMA query_only = ON; BEGIN" or "BEGIN", self.memory and "PRAGMA query_only = OFF"
+  end
+  return options.immediate == false and "BEGIN" or "BEGIN IMMEDIATE"
+end
+
+-- What give() gives. Where all connections that read are in use, and there may be more, one more is opened.
+local function take(driver, mode, alone)
+  local lane = driver[mode]
+  if driver.closed then
+    error("db: this database is closed", 0)
+  elseif driver.readers < driver.most and mode == "read" and lane.shared >= lane.serving then
+    driver.readers = driver.readers + 1
+    local ok, err = pcall(connect, driver, lane, false)
+    if not ok then
+      driver.readers = driver.readers - 1
+      error(err, 0)
+    end
+  end
+  if may_have(lane, alone) and not lane.waiting:first() then
+    return give(lane, alone)
+  end
+  return wait_for(lane, alone)
+end
+
+--- A connection of one's own.
+function Driver:acquire(mode)
+  return take(self, mode, true)
+end
+
+function Driver:release(connection)
+  local lane = self.open[connection]
+  if lane then
+    take_back(lane, connection)
+  end
+end
+
+local function finish(lane, ok, ...)
+  take_back(lane, true)
+  if not ok then
+    error((...), 0)
+  end
+  return ...
+end
+
+--- As a connection's run: a statement that stands alone.
+function Driver:run(mode, text, values, count)
+  local lane = self[mode]
+  local may_open = mode == "read" and self.readers < self.most
+  if lane.serving > (may_open and lane.shared or 0) and lane.waiting.head > lane.waiting.tail and not self.closed then
+    lane.shared = lane.shared + 1 -- as take would do, in short: nobody waits
+  else
+    take(self, mode, false)
+  end
+  return finish(lane, pcall(lane.pool.run, lane.pool, text, values, count))
+end
+
+--- Whether a connection that somebody has for himself is in a transaction.
+function Driver.is_in_transaction(_, connection)
+  local _, _, _, _, outside = connection:run("SELECT 1", {}, 0)
+  return not outside
+end
+
+function Driver.schema(_, run)
+  local tables = {}
+  for _, row in ipairs(run(SCHEMA)) do
+    local found = tables[row.table]
+    if not found then
+      found = { name = row.table, columns = {}, primary = {}, unique = {} }
+      tables[row.table] = found
+    end
+    table.insert(found.columns, {
+      name = row.name,
+      type = row.type:lower(),
+      nullable = row.notnull == 0 and row.pk == 0,
+      has_default = row.has_default == 1 or row.pk == 1 and row.type:lower() == "integer",
+      generated = row.hidden > 1,
+    })
+    if row.pk > 0 then
+      found.primary[row.pk] = row.name
+    end
+  end
+  local last
+  for _, row in ipairs(run(UNIQUE)) do
+    local unique = tables[row.table].unique
+    if row.index ~= last then
+      last = row.index
+      table.insert(unique, {})
+    end
+    table.insert(unique[#unique], row.column)
+  end
+  for _, found in pairs(tables) do
+    if #found.primary > 0 then
+      table.insert(found.unique, 1, found.primary)
+    end
+  end
+  return tables
+end
+
+local lists = {} -- by how many values there are
+
+--- A list of values as a table of SQL's, k (column1: the place, column2: the value), and its parameters. Their number
+--- is rounded up, with NULL, which is equal to nothing: so there are few statements.
+function Driver.keys(_, _, list)
+  local count = 1
+  while count < #list do
+    count = count * 2
+  end
+  if not lists[count] then
+    local places = {}
+    for i = 1, count do
+      places[i] = ("(%d, $%d)"):format(i, i)
+    end
+    lists[count] = "(VALUES " .. table.concat(places, ", ") .. ") AS k"
+  end
+  return lists[count], list, count
+end
+
+local function end_lane(lane)
+  lane.waiting:reject("db: this database is closed", function()
+    return true
+  end)
+  if lane.shared > 0 then
+    lane.drained = allua.promise()
+    lane.drained:await()
+  end
+end
+
+--- Closes every connection; what runs there ends first.
+function Driver:close()
+  if self.closed then
+    return
+  end
+  self.closed = true
+  allua.shield(function()
+    for _, lane in ipairs({ self.write, self.read or nil }) do
+      end_lane(lane)
+    end
+    for connection in pairs(self.open) do
+      shut(connection)
+    end
+  end)
+  self.open = {}
+end
+
+return sqlite
