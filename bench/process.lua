@@ -5,6 +5,8 @@ local uv = require("luv")
 
 local process = {}
 
+local TICK = 100 -- a second, of the times in /proc
+
 -- What a program prints, without the last newline; nil and what it said if it fails or is not there.
 function process.capture(program, ...)
   local ended = allua.promise()
@@ -46,6 +48,24 @@ end
 function process.write(path, text)
   local file <close> = assert(io.open(path, "w"))
   assert(file:write(text))
+end
+
+-- The processor time of a process and its children, in seconds.
+function process.processor(pid)
+  local sum = 0
+  local function add(id)
+    local stat = process.read(("/proc/%d/stat"):format(id))
+    local fields = {}
+    for field in (stat or ""):gsub("^.*%) ", ""):gmatch("%S+") do
+      fields[#fields + 1] = field
+    end
+    sum = sum + (tonumber(fields[12]) or 0) + (tonumber(fields[13]) or 0)
+    for child in (process.read(("/proc/%d/task/%d/children"):format(id, id)) or ""):gmatch("%d+") do
+      add(math.tointeger(child))
+    end
+  end
+  add(pid)
+  return sum / TICK
 end
 
 -- Options of a script's command line: name -> text. `known` is name -> its value where it is not given.

@@ -1,7 +1,7 @@
 -- report: what a run of the benchmark found, as the Markdown text of bench/RESULTS.md.
 
 local NOTES <const> = [[
-Times are medians of %d rounds (growth: 3 at most, memory: 1), in each of which all participants take their
+Times are medians of %d rounds (growth: 2 at most, memory: 1), in each of which all participants take their
 turn; ± is half of what the fastest and the slowest round differ by. A time is that of the processor, or the
 elapsed one where that is less (sleepers, start: the elapsed one), so that other programs on the machine
 count little. Ratios are medians of the rounds' ratios. The tables of tasks are made beforehand and each
@@ -13,6 +13,10 @@ result is checked. Times that differ by less than a fifth are not told apart: "(
 - **bare Lua**: `bench/coroutines.lua`: coroutines, a queue and a table of results; it is given the order of
   start, which allua sorts for itself. **luv**, **cqueues**: schedulers on these.
 - **Go**: goroutines with channels. **better-all**, **promises** by hand, **Effect**: `bench/javascript.mjs`.
+
+In generators and settled read the one who is read has settled, and all go the way that they go for one that has
+not. In generators those take part whose generators may wait: cqueues' are those of its auxlib; bare Lua's and luv's
+would hand their wait to the consumer, as the limits' would.
 
 Copas is left out: Debian's, 1.2, is not for Lua 5.4 and has no way to sleep or to wake.
 allua and the limits collect in %s mode, allua's own; bare Lua, luv and cqueues in that of `lua5.4`,

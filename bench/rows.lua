@@ -1,6 +1,8 @@
 -- rows: what the benchmark measures: { workload, N, names or list, who does not take part }.
 
-local GO <const>, EFFECT <const> = "Go", "node + Effect"
+-- A generator of theirs that had to wait would hand its wait to its consumer.
+local NO_GENERATORS <const> = { "bare Lua", "luv", "Go", "node + Effect" }
+local EFFECT <const> = "node + Effect"
 local NO_CANCEL <const> = { "limit", "bare Lua", "cqueues", "better-all", "promises" }
 -- They have no lists of their own.
 local LISTS <const> = { "named limit", "luv", "cqueues", "Go", "node", "bun", "deno" }
@@ -17,7 +19,7 @@ return {
     { "layers", "1000x100", "names", { EFFECT } },
     { "dashboard, leaves first", "1", "names", {} },
     { "dashboard, leaves last", "1", "names", {} },
-    { "generators", "1000", "names", { GO, EFFECT } },
+    { "generators", "1000", "names", NO_GENERATORS },
     { "settled read", "100000", "names", {} },
     { "cancel", "1000", "names", NO_CANCEL },
     { "sleepers", "100000", "names", { EFFECT } },

@@ -78,7 +78,7 @@ local function measure_growth()
         cells[#cells + 1] = cell({ row[1], size, row[4] }, name)
       end
     end
-    measure(cells, math.min(count, 3))
+    measure(cells, math.min(count, 2))
   end
 end
 
