@@ -71,6 +71,16 @@ static void add_name (struct tracer *tracer, lua_State *L, const struct task *ta
   }
 }
 
+/* Viewers put tracks in alphabetical order, unless told. */
+static void put_in_order (struct tracer *tracer, const struct task *task, uint64_t now) {
+  uint32_t track = track_of (tracer, task);
+  stream_begin (&tracer->stream, now, "M", track);
+  stream_word (&tracer->stream, ",\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":");
+  stream_number (&tracer->stream, track);
+  stream_add (&tracer->stream, "}", 1);
+  stream_end (&tracer->stream);
+}
+
 static void begin_name (struct tracer *tracer, const struct task *task, uint64_t now) {
   stream_begin (&tracer->stream, now, "M", track_of (tracer, task));
   stream_word (&tracer->stream, ",\"name\":\"thread_name\",\"args\":{\"name\":");
@@ -89,6 +99,7 @@ static void begin_task (struct tracer *tracer, struct task *task, uint64_t now) 
   add_name (tracer, L, task);
   stream_add (&tracer->stream, "}", 1);
   stream_end (&tracer->stream);
+  put_in_order (tracer, task, now);
   stream_begin (&tracer->stream, now, "B", track);
   stream_word (&tracer->stream, ",\"name\":");
   add_name (tracer, L, task);
@@ -399,7 +410,9 @@ static int trace_start_stream (lua_State *L) {
   static const char head[] = "[\n{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"ts\":0,\"name\":\"process_"
                              "name\",\"args\":{\"name\":\"allua\"}}"
                              ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"ts\":0,\"name\":\"thread_"
-                             "name\",\"args\":{\"name\":\"loop\"}}";
+                             "name\",\"args\":{\"name\":\"loop\"}}"
+                             ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"ts\":0,\"name\":\"thread_"
+                             "sort_index\",\"args\":{\"sort_index\":1}}";
   allua *host = host_of (L);
   struct tracer *tracer;
   int output;

@@ -18,12 +18,12 @@ local function traced(code, options)
 end
 
 local PHASES = { B = true, E = true, i = true, s = true, f = true, M = true, C = true }
-local METADATA = { process_name = true, thread_name = true }
+local METADATA = { process_name = "name", thread_name = "name", thread_sort_index = "sort_index" }
 
 -- The events of a trace, checked against the rules of the format.
 local function events_of(text, cut)
   local events = cjson.decode(cut and text .. "]" or text)
-  local open, last, flows, named = {}, {}, {}, {}
+  local open, last, flows, named, placed = {}, {}, {}, {}, {}
   for _, event in ipairs(events) do
     local track = event.tid
     assert(PHASES[event.ph], "an unknown phase")
@@ -32,12 +32,14 @@ local function events_of(text, cut)
     assert(type(event.ts) == "number" and event.ts >= 0)
     open[track] = open[track] or {}
     if event.ph == "M" then
-      assert(METADATA[event.name] and type(event.args.name) == "string")
-      named[track] = true
+      assert.is_not_nil(event.args[METADATA[event.name]])
+      named[track] = named[track] or event.name == "thread_name"
+      -- In the order in which the tasks began.
+      placed[track] = placed[track] or event.args.sort_index == track
     else
       assert(event.ts >= (last[track] or 0), "time goes back")
       last[track] = event.ts
-      assert(named[track], "a track without a name")
+      assert(named[track] and placed[track], "a track without a name or a place")
     end
     if event.ph ~= "E" then
       assert.is_string(event.name)
