@@ -243,6 +243,13 @@ describe("the example", function()
     assert.equal(0, child:wait().code)
   end)
 
+  it("dashboard/server leaves no analytics behind, however it ends", function()
+    local child <close> = host.start({ "examples/dashboard/server.lua", "--latency", "0" })
+    child:wait_for("/\n")
+    child:kill("sigkill")
+    child:wait() -- until nobody holds its standard error: its analytics do as well
+  end)
+
   it("dashboard/server says how it is called", function()
     for _, wrong in ipairs({ { "--port", "abc" }, { "--latency", "-1" }, { "--nope", "1" }, { "--port" } }) do
       local result = host.run({ "examples/dashboard/server.lua", table.unpack(wrong) })

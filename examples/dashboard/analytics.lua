@@ -1,13 +1,16 @@
 -- The analytics of the dashboard: a service of its own, which is sometimes slow and sometimes fails.
 --
---   allua examples/dashboard/analytics.lua [--fail EVERY] [--slow EVERY] [--port PORT]
+--   allua examples/dashboard/analytics.lua [--fail EVERY] [--slow EVERY] [--port PORT] [--attached 1]
 --
--- Every EVERY-th request fails (3 unless given, 0: none), or takes a second longer (4).
-local options = { fail = 3, slow = 4, port = 0 }
+-- Every EVERY-th request fails (3 unless given, 0: none), or takes a second longer (4). Attached, it ends when its
+-- standard input does: whoever started it has ended, however that came.
+local uv = require("luv")
+
+local options = { fail = 3, slow = 4, port = 0, attached = 0 }
 for i = 1, #arg, 2 do
   local name = arg[i]:match("^%-%-(%a+)$")
   if not options[name or ""] or not math.tointeger(arg[i + 1]) then
-    io.stderr:write("usage: analytics.lua [--fail EVERY] [--slow EVERY] [--port PORT]\n")
+    io.stderr:write("usage: analytics.lua [--fail EVERY] [--slow EVERY] [--port PORT] [--attached 1]\n")
     os.exit(2)
   end
   options[name] = math.tointeger(arg[i + 1])
@@ -40,3 +43,15 @@ local server = allua.serve({
 })
 print(server.url)
 io.stdout:flush()
+
+if options.attached == 1 then
+  local input, ended = uv.new_pipe(false), allua.promise()
+  input:open(0)
+  input:read_start(function(_, data)
+    if not data then
+      ended:resolve()
+    end
+  end)
+  ended:await()
+  server:close(0)
+end

@@ -5,12 +5,13 @@ local parts = {}
 
 --- The service beside this file, or the one at `url` where that is not "": { fetch }, ended by <close>.
 function parts.start_analytics(folder, url, ...)
-  local process, pid
+  local process, pid, input
   if url == "" then
     local pipe, heard = uv.new_pipe(false), allua.promise()
+    input = uv.new_pipe(false)
     process, pid = uv.spawn(uv.exepath(), {
-      args = { folder .. "/analytics.lua", ... },
-      stdio = { nil, pipe, 2 },
+      args = { folder .. "/analytics.lua", "--attached", "1", ... },
+      stdio = { input, pipe, 2 },
     }, function() end)
     assert(process, pid)
     process:unref()
@@ -25,6 +26,7 @@ function parts.start_analytics(folder, url, ...)
       if process then
         process:kill("sigterm")
         process:close()
+        input:close()
       end
     end,
   })
