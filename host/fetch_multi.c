@@ -24,8 +24,7 @@ struct fetch_socket {
   curl_socket_t fd;
   CURL *easy;         /* of the transfer that wants it */
   int wanted, active; /* UV_READABLE, UV_WRITABLE */
-  bool connection; /* opened and closed by our own callbacks; else libcurl's, only while it polls */
-  bool idle;       /* in the list */
+  bool idle;          /* in the list */
 };
 
 /* ── life of the handles ── */
@@ -57,8 +56,7 @@ static struct fetch_socket *find_socket (const struct fetch_multi *multi, curl_s
 }
 
 /* NULL when there is no memory, or the descriptor cannot be polled. */
-static struct fetch_socket *add_socket (struct fetch_multi *multi, curl_socket_t fd,
-                                        bool connection) {
+static struct fetch_socket *add_socket (struct fetch_multi *multi, curl_socket_t fd) {
   struct fetch_socket *made;
   if ((size_t)fd >= multi->socket_size) {
     size_t size = multi->socket_size ? multi->socket_size : 64;
@@ -85,7 +83,6 @@ static struct fetch_socket *add_socket (struct fetch_multi *multi, curl_socket_t
   made->poll.data = made;
   made->multi = multi;
   made->fd = fd;
-  made->connection = connection;
   multi->sockets[fd] = made;
   multi->open++;
   return made;
@@ -172,6 +169,14 @@ static void on_poll (uv_poll_t *poll, int status, int events) {
   take_ended (multi);
 }
 
+/* Whether it is the connection that the transfer leaves to others: on_close_socket is told of its end. Not so of
+   one that is given up while it still connects: libcurl has closed that descriptor by itself, and then says that it
+   need not be polled. */
+static bool is_kept (struct fetch_multi *multi, CURL *easy, curl_socket_t fd) {
+  curl_socket_t kept = CURL_SOCKET_BAD;
+  return multi->curl.easy_getinfo (easy, CURLINFO_ACTIVESOCKET, &kept) == CURLE_OK && kept == fd;
+}
+
 static int on_socket (CURL *easy, curl_socket_t fd, int what, void *data, void *unused) {
   struct fetch_multi *multi = data;
   struct fetch_socket *socket = find_socket (multi, fd);
@@ -180,7 +185,7 @@ static int on_socket (CURL *easy, curl_socket_t fd, int what, void *data, void *
     if (!socket)
       return 0;
     socket->wanted = 0;
-    if (!socket->connection) {
+    if (!is_kept (multi, easy, fd)) {
       close_socket (socket);
     } else if (!socket->idle) {
       socket->idle = true;
@@ -190,7 +195,7 @@ static int on_socket (CURL *easy, curl_socket_t fd, int what, void *data, void *
     }
     return 0;
   }
-  if (!socket && !(socket = add_socket (multi, fd, false)))
+  if (!socket && !(socket = add_socket (multi, fd)))
     return -1;
   socket->easy = easy;
   socket->wanted
@@ -201,10 +206,16 @@ static int on_socket (CURL *easy, curl_socket_t fd, int what, void *data, void *
 static curl_socket_t on_open_socket (void *data, curlsocktype purpose,
                                      struct curl_sockaddr *address) {
   int fd = socket (address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  struct fetch_socket *stale = find_socket (data, fd);
   (void)purpose;
-  if (fd >= 0 && !add_socket (data, fd, true)) {
-    close (fd);
-    return CURL_SOCKET_BAD;
+  /* One that was given up, of which libcurl has not told yet, had the same number: it takes them for the same. */
+  if (stale && stale->active) {
+    uv_poll_stop (&stale->poll);
+    stale->active = 0;
+    if (!poll_wanted (stale)) {
+      close (fd);
+      return CURL_SOCKET_BAD;
+    }
   }
   return fd;
 }

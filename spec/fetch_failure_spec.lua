@@ -4,6 +4,7 @@ local allua = require("allua")
 local errors = require("spec.support.errors")
 local host = require("spec.support.host")
 local scratch = require("spec.support.scratch")
+local size = require("spec.support.size")
 local uv = require("luv")
 local web = require("spec.support.web")
 
@@ -222,6 +223,35 @@ describe("cancelling", function()
     pcall(allua.timeout, 0.02, fetch, "http://10.255.255.1:81/")
     pcall(allua.timeout, 0.001, fetch, "http://nobody.invalid/")
     assert.is_true(allua.now() - start < 5)
+  end)
+
+  -- libcurl closes the descriptor of a connection that is not there yet without a word.
+  it("at any moment spoils no transfer that comes after it, nor the loop", function()
+    local server <close> = web.raw(function(client)
+      client:write(web.reply("200 OK", {}, "x"))
+    end)
+    local turns = {}
+    for i = 1, size.of(2000) do
+      turns[i] = i % 13
+    end
+    local failed = {}
+    allua.map(turns, function(count)
+      local ok, err = pcall(allua.race, {
+        fetch = function()
+          return fetch(server.url)
+        end,
+        other = function()
+          for _ = 1, count do
+            allua.sleep(0)
+          end
+        end,
+      })
+      if not ok then
+        failed[#failed + 1] = tostring(err)
+      end
+    end, { concurrency = 40 })
+    assert.same({}, failed)
+    assert.equal("x", fetch(server.url))
   end)
 
   it("by a signal raises its reason, in each phase", function()
