@@ -347,6 +347,27 @@ describe("db with PostgreSQL", function()
     end, { connections = 1 })
   end)
 
+  it("streams rows on a connection where a query that was cancelled has not ended yet", function()
+    with(function(database)
+      for _ = 1, 20 do
+        errors.raised(allua.timeout, 0, database.query, database, "SELECT pg_sleep(100)")
+        local seen = 0
+        for row in database:each("SELECT generate_series(1, 300) AS x") do
+          seen = seen + row.x
+        end
+        assert.equal(45150, seen)
+      end
+      local n = database:transaction(function(tx)
+        tx:exec("INSERT INTO item (name) VALUES ('kept')")
+        for row in tx:each("SELECT 1 AS x") do
+          assert.equal(1, row.x)
+        end
+        return count(tx)
+      end)
+      assert.equal(n, count(database))
+    end, { connections = 1 })
+  end)
+
   it("commits, rolls back what raises or is cancelled, and has savepoints", function()
     with(function(database)
       assert.equal(1, (database:transaction(function(tx)
@@ -511,6 +532,26 @@ describe("db with PostgreSQL", function()
       assert.equal(7, #db.columns(database:one("SELECT * FROM item")))
       database:exec("DEALLOCATE ALL")
       assert.equal(7, #db.columns(database:one("SELECT * FROM item")))
+    end, { connections = 1 })
+  end)
+
+  it("prepares anew for all who share a connection", function()
+    with(function(database)
+      database:exec("INSERT INTO item (name) VALUES ('a')")
+      local readers = {}
+      for i = 1, 12 do
+        readers[i] = function()
+          return #db.columns(database:one("SELECT * FROM item"))
+        end
+      end
+      for columns = 6, 9 do
+        for _ = 1, 2 do -- the first time on connections of their own, until they are known to be quick
+          for _, found in ipairs(allua.all(readers)) do
+            assert.equal(columns, found)
+          end
+        end
+        database:exec("ALTER TABLE item ADD COLUMN more" .. columns .. " int")
+      end
     end, { connections = 1 })
   end)
 

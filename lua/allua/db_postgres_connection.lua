@@ -62,21 +62,29 @@ local function run_once(self, text, values, count, shared)
   error(results[2], 0)
 end
 
+-- Unknown while a statement is under way: then it is one of those who share the connection, who are in none.
+local function is_in_transaction(self)
+  local _, _, transaction = self.raw:state()
+  return transaction == "open" or transaction == "failed"
+end
+
 --- rows, whether there are no more (always), how many were changed; `shared`: others are sent behind it
 function Connection:run(text, values, count, shared)
   if parameters.has_tables(values, count) then
     values = parameters.encode(values, count, forms_of(self, text))
   end
+  local name = self.statements[text]
   local ok, rows, changes = pcall(run_once, self, text, values, count, shared)
   if not ok then
     local code = allua.is_error(rows, "DbError") and rows.code
     -- The tables are others than when it was prepared, or somebody has forgotten what was: it did not run.
-    local stale = code == "0A000" or code == "26000"
-    local _, _, transaction = self.raw:state()
-    if not stale or not self.statements[text] or transaction ~= "none" then
+    local stale = name and (code == "0A000" or code == "26000")
+    if not stale or is_in_transaction(self) then
       error(rows, 0)
     end
-    self.statements[text] = nil
+    if self.statements[text] == name then -- else another who shares the connection has seen to it
+      self.statements[text] = nil
+    end
     rows, changes = run_once(self, text, values, count, shared)
   end
   return rows, true, changes
@@ -113,8 +121,11 @@ function Connection:start(text, values, count, limit)
     values = parameters.encode(values, count, forms_of(self, text))
   end
   self.serial = self.serial + 1
-  local _, _, transaction = self.raw:state()
-  local cursor = { name = "allua_" .. self.serial, own = transaction == "none" }
+  local _, under_way = self.raw:state()
+  if under_way then -- a statement that was cancelled: not known before its end is whether there is a transaction
+    self.raw:script("")
+  end
+  local cursor = { name = "allua_" .. self.serial, own = not is_in_transaction(self) }
   local ok, rows, over = pcall(function()
     if cursor.own then
       self:script("BEGIN")
