@@ -10,6 +10,8 @@
 
 #define LIST "allua.list"
 #define MAX_DEPTH 500
+#define USUAL_NAMES                                                                                \
+  4 /* of an object: room for them from the start, so that its table does not grow for each */
 
 /* ── reading ── */
 
@@ -191,12 +193,12 @@ static void read_word (struct reader *reader, const char *word) {
   reader->at += length;
 }
 
-static void enter (struct reader *reader) {
+static void enter (struct reader *reader, int names) {
   reader->at++;
   if (++reader->depth > MAX_DEPTH)
     fail (reader, "fewer than 500 levels");
   luaL_checkstack (reader->L, 8, NULL);
-  lua_newtable (reader->L);
+  lua_createtable (reader->L, 0, names);
   skip_space (reader);
 }
 
@@ -215,7 +217,7 @@ static bool goes_on (struct reader *reader, char end, const char *expected) {
 
 static void read_list (struct reader *reader) {
   lua_Integer i = 0;
-  enter (reader);
+  enter (reader, 0);
   if (*reader->at != ']')
     do {
       read_value (reader);
@@ -228,7 +230,7 @@ static void read_list (struct reader *reader) {
 }
 
 static void read_object (struct reader *reader) {
-  enter (reader);
+  enter (reader, USUAL_NAMES);
   if (*reader->at != '}')
     do {
       if (*reader->at != '"')
