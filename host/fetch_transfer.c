@@ -149,8 +149,9 @@ bool fetch_transfer_prepare (struct transfer *transfer, struct fetch_multi *mult
            || curl->easy_setopt (easy, CURLOPT_WRITEFUNCTION, on_body)
            || curl->easy_setopt (easy, CURLOPT_WRITEDATA, transfer)
            || curl->easy_setopt (easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L)
-           || curl->easy_setopt (easy, CURLOPT_PROTOCOLS_STR, "http,https")
-           || curl->easy_setopt (easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_2TLS);
+           || curl->easy_setopt (easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  /* Refused by a libcurl that has no HTTP/2, which does without. */
+  curl->easy_setopt (easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_2TLS);
   return !failed;
 }
 
