@@ -127,7 +127,7 @@ uninstall:
 
 deps-build: PACKAGES = build-essential git libcurl4-openssl-dev libedit-dev liblua5.4-dev libpq-dev libsqlite3-dev libssl-dev libuv1-dev \
   lua-cjson lua-cjson-dev lua-luv lua-luv-dev pkg-config
-deps-test: PACKAGES = curl libcurl4 libpq5 libsqlite3-0 libssl3 lua-busted lua-luaossl lua5.4 microsocks \
+deps-test: PACKAGES = curl libcurl4 libnginx-mod-stream libpq5 libsqlite3-0 libssl3 lua-busted lua-luaossl lua5.4 microsocks \
   nghttp2-client nginx-light openssl postgresql procps tinyproxy-bin wrk
 deps-dev: PACKAGES = ca-certificates clang clang-format clang-tidy cppcheck libc6-dbg \
   libclang-rt-14-dev lua-check node-llhttp valgrind $(if $(shell which npm),,npm)

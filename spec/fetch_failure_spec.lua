@@ -31,6 +31,12 @@ describe("a failed transfer", function()
       "too_large",
       "256 KiB",
     },
+    {
+      "with a line of the head that has no end",
+      "HTTP/1.1 200 OK\r\nX: " .. ("y"):rep(110000),
+      "memory",
+      "a line of the head is longer than 100 KiB",
+    },
   }
   for _, case in ipairs(cases) do
     it(case[1] .. " raises what happened", function()
@@ -118,6 +124,16 @@ describe("max_body", function()
     assert.equal("too_large", errors.raised(fetch, server.url, { max_body = 100 }).code)
     local err = errors.raised(fetch, server.url, { max_body = 100, to = print })
     assert.same({ 404, "" }, { err.status, err.data })
+  end)
+
+  it("may be without end", function()
+    local server <close> = web.raw(function(client)
+      client:write(web.reply("200 OK", {}, ("x"):rep(5000)))
+    end)
+    local api = fetch.with({ max_body = 4000 })
+    assert.equal("too_large", errors.raised(api, server.url).code)
+    assert.equal(5000, #api(server.url, { max_body = math.huge }))
+    assert.equal(5000, #api(server.url, { max_body = math.huge, on_progress = function() end }))
   end)
 
   it("is 64 MiB unless told", function()

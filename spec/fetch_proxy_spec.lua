@@ -90,14 +90,24 @@ describe("a proxy", function()
     end)
     local code = ([[
       local uv, url = require("luv"), %q
-      print(allua.fetch(url))
+      local function both(given) -- as it is, and with a query
+        return allua.fetch(url, given) .. ", " .. allua.fetch(url, { query = { a = 1 }, proxy = given and given.proxy })
+      end
+      print(both())
       uv.os_setenv("http_proxy", %q)
-      print(allua.fetch(url), allua.fetch(url, { proxy = false }))
+      print(both(), both({ proxy = false }))
       uv.os_unsetenv("http_proxy")
-      print(allua.fetch(url))
+      print(both())
     ]]):format(direct.url, between.url)
     local result = host.eval(code, { env = { no_proxy = "" } })
-    assert.equal("direct\nthrough the proxy\tdirect\ndirect\n", result.out, result.err)
+    local direct_twice, through = "direct, direct", "through the proxy, through the proxy"
+    local expected = ("%s\n%s\t%s\n%s\n"):format(direct_twice, through, direct_twice, direct_twice)
+    assert.equal(expected, result.out, result.err)
+    local heads = {}
+    for _, request in ipairs(between.requests) do
+      heads[#heads + 1] = request.head:match("^[^\r\n]*")
+    end
+    assert.same({ ("GET %s/ HTTP/1.1"):format(direct.url), ("GET %s/?a=1 HTTP/1.1"):format(direct.url) }, heads)
   end)
 
   it("that is not there, or refuses, is told apart from the server", function()
@@ -249,5 +259,28 @@ describe("a real proxy", function()
     assert.equal("tls", err.code)
     assert.is_nil(told(err):find("secret", 1, true), told(err))
     proxy:close()
+  end)
+
+  it("is spoken to by TLS for a tunnel, too, in which https goes by a TLS of its own", function()
+    local inside <close> = proxies.http({ user = "me", password = "secret" })
+    local secure <close> = proxies.tls(inside.place, nginx.folder)
+    local url = "https://me:secret@" .. secure.place
+    carries(url)
+    -- Of either, the certificate must be trusted.
+    local folder <close> = scratch.folder()
+    web.certify(folder)
+    local other <close> = proxies.tls(inside.place, folder)
+    for _, case in ipairs({
+      { "tls", url },
+      { "tls", "https://me:secret@" .. other.place, ca = nginx.ca },
+      { "tls", "https://me:secret@" .. other.place, ca = folder:at("certificate.pem") },
+      { "proxy", "https://me:wrongsecret@" .. secure.place, ca = nginx.ca },
+    }) do
+      local err = errors.raised(fetch, nginx.tls .. "/who", { proxy = case[2], ca = case.ca })
+      assert.equal(case[1], err.code, told(err))
+      assert.is_nil(told(err):find("secret", 1, true), told(err))
+    end
+    local both = { proxy = "https://me:secret@" .. other.place, verify = false }
+    assert.equal("127.0.0.2 " .. secure_at .. " ", fetch(nginx.tls .. "/who", both))
   end)
 end)

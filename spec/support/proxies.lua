@@ -3,6 +3,7 @@
 --
 --   local proxy <close> = proxies.socks({ user = "me", password = "secret" })   -- SOCKS 5; both may be left out
 --   local proxy <close> = proxies.http({ user = "me", password = "secret" })    -- HTTP, tunnels too
+--   local secure <close> = proxies.tls(proxy.place, folder)    -- the same by TLS, with a certificate of web.certify's
 --   proxy.place ("127.0.0.1:1080"); proxy.err, proxy.out (what it says); proxy:kill("sigkill")
 --
 --   local proxy <close> = proxies.socks4()    -- SOCKS 4 and 4a, of our own; proxy.requests[i]: "user host:port"
@@ -45,6 +46,31 @@ function proxies.http(options)
   end
   local folder <close> = scratch.folder({ conf = table.concat(lines, "\n") .. "\n" })
   return start("tinyproxy", { "-d", "-c", folder:at("conf") }, port)
+end
+
+local TLS <const> = [[
+load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+user root root;
+daemon off;
+master_process off;
+pid FOLDER/tls.pid;
+error_log stderr;
+events { worker_connections 128; }
+stream {
+  server {
+    listen 127.0.0.1:PORT ssl;
+    ssl_certificate FOLDER/certificate.pem;
+    ssl_certificate_key FOLDER/key.pem;
+    proxy_pass PLACE;
+  }
+}
+]]
+
+function proxies.tls(place, folder)
+  local port = web.free_port()
+  local values = { FOLDER = folder.path, PORT = port, PLACE = place }
+  folder:write("tls.conf", (TLS:gsub("%f[%w]%u%u+%f[%W]", values)))
+  return start("/usr/sbin/nginx", { "-p", folder.path, "-e", "stderr", "-c", folder:at("tls.conf") }, port)
 end
 
 -- ── our own ──
