@@ -118,6 +118,17 @@ static void on_prepare (uv_prepare_t *prepare) {
   uv_prepare_stop (prepare);
 }
 
+/* Those whose descriptors could not be polled end, outside of libcurl's callbacks. */
+static void end_starved (struct fetch_multi *multi) {
+  struct transfer *transfer = multi->transfers, *next;
+  multi->starved = false;
+  for (; transfer; transfer = next) {
+    next = transfer->next;
+    if (transfer->starved)
+      fetch_transfer_ended (transfer, CURLE_OUT_OF_MEMORY);
+  }
+}
+
 /* What ended is told to its transfer, outside of libcurl's callbacks. */
 static void take_ended (struct fetch_multi *multi) {
   CURLMsg *message;
@@ -131,6 +142,8 @@ static void take_ended (struct fetch_multi *multi) {
     multi->curl.easy_getinfo (easy, CURLINFO_PRIVATE, &transfer);
     fetch_transfer_ended (transfer, result);
   }
+  if (multi->starved)
+    end_starved (multi);
 }
 
 static void on_poll (uv_poll_t *poll, int status, int events);
@@ -177,6 +190,16 @@ static bool is_kept (struct fetch_multi *multi, CURL *easy, curl_socket_t fd) {
   return multi->curl.easy_getinfo (easy, CURLINFO_ACTIVESOCKET, &kept) == CURLE_OK && kept == fd;
 }
 
+/* Not an error of the callback's: after that libcurl would do nothing more, for any transfer. */
+static int starve (struct fetch_multi *multi, CURL *easy) {
+  struct transfer *transfer = NULL;
+  multi->curl.easy_getinfo (easy, CURLINFO_PRIVATE, &transfer);
+  if (!transfer)
+    return -1;
+  transfer->starved = multi->starved = true;
+  return 0;
+}
+
 static int on_socket (CURL *easy, curl_socket_t fd, int what, void *data, void *unused) {
   struct fetch_multi *multi = data;
   struct fetch_socket *socket = find_socket (multi, fd);
@@ -196,11 +219,11 @@ static int on_socket (CURL *easy, curl_socket_t fd, int what, void *data, void *
     return 0;
   }
   if (!socket && !(socket = add_socket (multi, fd)))
-    return -1;
+    return starve (multi, easy);
   socket->easy = easy;
   socket->wanted
       = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
-  return poll_wanted (socket) ? 0 : -1;
+  return poll_wanted (socket) ? 0 : starve (multi, easy);
 }
 
 static curl_socket_t on_open_socket (void *data, curlsocktype purpose,

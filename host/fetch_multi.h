@@ -21,6 +21,7 @@ struct fetch_multi {
   struct fetch_socket
       *idle; /* whose polling stops before the loop sleeps, if they are still idle */
   struct transfer *transfers; /* under way */
+  bool starved;               /* some of them are */
   CURL *spare[32];
   size_t spares;
   struct handle *handles, *newest, *oldest; /* of prepared requests; idle ones */
