@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "error.h"
+#include "fetch_fields.h"
+#include "fetch_head.h"
 #include "fetch_prepared.h"
 #include "fetch_request.h"
 #include "fetch_transfer.h"
@@ -144,6 +146,8 @@ void fetch_open (lua_State *L) {
                                         { "fetch_prepare", fetch_prepare },
                                         { "fetch_url", fetch_url },
                                         { "fetch_date", fetch_date },
+                                        { "fetch_fields", fetch_fields },
+                                        { "fetch_head", fetch_head },
                                         { NULL, NULL } };
   static const luaL_Reg methods[] = { { "head", transfer_head },
                                       { "read", transfer_read },

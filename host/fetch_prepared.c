@@ -12,6 +12,7 @@
 #define PREPARED "allua.prepared"
 
 enum { MOST_IDLE = 128, MOST_KEPT = 16384 };
+enum { VARIED = 3 }; /* the position of the target among the arguments of exchange */
 
 /* Idle handles stand in two lists: those of one request, and those of all, to find the one that has been
    idle for longest. A handle that is under way is its transfer's promise's. */
@@ -23,6 +24,8 @@ struct handle {
   struct handle *below, *above; /* idle, of the same request */
   struct handle *older, *newer; /* idle, of all */
   long timeout;                 /* that is set, in milliseconds */
+  struct curl_slist *lines,
+      *last; /* of this exchange's head alone; those of all exchanges come behind them */
 };
 
 /* Of the userdata, and of each of its handles. */
@@ -79,6 +82,14 @@ static void add_idle (struct handle *handle) {
   multi->idle_handles++;
 }
 
+static void forget_lines (struct handle *handle) {
+  if (!handle->lines)
+    return;
+  handle->last->next = NULL;
+  handle->transfer.multi->curl.slist_free_all (handle->lines);
+  handle->lines = handle->last = NULL;
+}
+
 /* Give libcurl's part back. */
 static void close_easy (struct handle *handle) {
   struct transfer *transfer = &handle->transfer;
@@ -86,6 +97,7 @@ static void close_easy (struct handle *handle) {
   if (!handle->easy)
     return;
   curl->easy_cleanup (handle->easy);
+  forget_lines (handle);
   curl->slist_free_all (transfer->headers);
   handle->easy = NULL;
   transfer->headers = NULL;
@@ -112,6 +124,7 @@ static void recycle (struct handle *handle) {
     destroy (handle);
     return;
   }
+  forget_lines (handle);
   if (transfer->multi->idle_handles == MOST_IDLE) {
     struct handle *oldest = transfer->multi->oldest;
     remove_idle (oldest);
@@ -282,7 +295,7 @@ static void begin (struct handle *handle) {
   transfer->head.length = transfer->body.length = 0;
   transfer->type = transfer->type_length = 0;
   transfer->status = 0;
-  transfer->head_done = transfer->too_large = transfer->dropped = false;
+  transfer->head_done = transfer->too_large = transfer->dropped = transfer->starved = false;
   transfer->received = 0;
   transfer->result = CURLE_OK;
   transfer->problem[0] = '\0';
@@ -298,7 +311,47 @@ static bool set_timeout (struct handle *handle, double seconds) {
          == CURLE_OK;
 }
 
-/* prepared:exchange ([timeout]), in seconds */
+/* The lines at `index`, with those of all exchanges behind them. */
+static bool set_lines (lua_State *L, int index, struct handle *handle) {
+  const struct curl *curl = &handle->transfer.multi->curl;
+  lua_Integer i;
+  for (i = 1; lua_rawgeti (L, index, i) == LUA_TSTRING; i++) {
+    struct curl_slist *more = curl->slist_append (NULL, lua_tostring (L, -1));
+    lua_pop (L, 1);
+    if (!more)
+      return false;
+    if (handle->last)
+      handle->last->next = more;
+    else
+      handle->lines = more;
+    handle->last = more;
+  }
+  lua_pop (L, 1);
+  if (handle->last)
+    handle->last->next = handle->transfer.headers;
+  return curl->easy_setopt (handle->easy, CURLOPT_HTTPHEADER,
+                            handle->lines ? handle->lines : handle->transfer.headers)
+         == CURLE_OK;
+}
+
+/* In what this exchange differs from the others, from position VARIED on. Raises nothing. */
+static bool vary (lua_State *L, struct handle *handle) {
+  const struct curl *curl = &handle->transfer.multi->curl;
+  size_t length;
+  const char *body;
+  if (lua_isnil (L, VARIED))
+    return true;
+  body = lua_tolstring (L, VARIED + 2, &length);
+  return curl->easy_setopt (handle->easy, CURLOPT_REQUEST_TARGET, lua_tostring (L, VARIED))
+             == CURLE_OK
+         && set_lines (L, VARIED + 1, handle)
+         && (!body
+             || (curl->easy_setopt (handle->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)length)
+                     == CURLE_OK
+                 && curl->easy_setopt (handle->easy, CURLOPT_COPYPOSTFIELDS, body) == CURLE_OK));
+}
+
+/* prepared:exchange ([timeout [, target, lines [, body]]]), in seconds */
 static int exchange (lua_State *L) {
   allua *host = allua_of (L);
   struct prepared *prepared = check (L);
@@ -306,18 +359,24 @@ static int exchange (lua_State *L) {
   struct handle *handle = prepared->idle;
   struct transfer *transfer;
   allua_promise *promise;
-  lua_settop (L, 1);
+  lua_settop (L, VARIED + 2);
   if (!handle) {
     handle = make (L, prepared);
     add_idle (handle); /* what raises below finds it there */
   }
+  transfer = &handle->transfer;
+  begin (handle);
+  if (!fetch_request_look_for_proxies (transfer))
+    return error_raise_memory (L, host);
+  if (!transfer->direct && !lua_isnil (L, VARIED)) { /* a proxy's target is the whole URL */
+    lua_pushnil (L);
+    lua_pushboolean (L, 1);
+    return 2;
+  }
   promise = allua_promise_new (L);
   promise_object_stands_for (promise, "the response of a fetch");
   remove_idle (handle);
-  begin (handle);
-  transfer = &handle->transfer;
-  if (!set_timeout (handle, host->clocks ? 0 : seconds)
-      || !fetch_request_look_for_proxies (transfer)
+  if (!set_timeout (handle, host->clocks ? 0 : seconds) || !vary (L, handle)
       || (host->clocks && seconds > 0 && !fetch_transfer_limit (transfer, host, seconds))
       || !fetch_transfer_start (transfer)) {
     fetch_transfer_drop (transfer);

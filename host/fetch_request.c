@@ -141,7 +141,8 @@ static bool set_form (lua_State *L, struct setting *setting, int request) {
   return true;
 }
 
-/* The method and the body, which stays the first user value of the transfer above the request. */
+/* The method and the body, which stays the first user value of the transfer above the request. custom: a body may come
+   later, which must not make a POST of a GET. */
 static void set_method (lua_State *L, struct setting *setting, int request) {
   const char *method = string_field (L, request, "method"), *body;
   size_t length;
@@ -165,7 +166,7 @@ static void set_method (lua_State *L, struct setting *setting, int request) {
   lua_pop (L, 1);
   if (strcmp (method, "HEAD") == 0)
     set_long (setting, CURLOPT_NOBODY, 1);
-  else if (strcmp (method, "GET") != 0)
+  else if (strcmp (method, "GET") != 0 || boolean_field (L, request, "custom"))
     set_string (setting, CURLOPT_CUSTOMREQUEST, method);
 }
 

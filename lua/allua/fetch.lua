@@ -2,9 +2,8 @@
 local allua = require("allua")
 local core = require("allua.core")
 local options = core.load("allua.fetch_options")
+local prepared = core.load("allua.fetch_prepared")
 local response = core.load("allua.fetch_response")
-
-local MOST_READY = 64 -- URLs for which everything is kept ready
 
 -- ── one exchange after the other ──
 
@@ -298,6 +297,10 @@ local function whole(plan, ...)
   return response.decode(hop, status, head, content_type, body)
 end
 
+local function once(plan)
+  return ((plan.to or plan.on_progress) and streamed or whole)(plan)
+end
+
 -- ── what users call ──
 
 -- For mistakes in the call: raised where the caller stands.
@@ -342,55 +345,28 @@ local function again(plan)
   return whole(own, status, head, content_type, body)
 end
 
--- The same, within its deadline.
+-- The same, or something else of that server, within its deadline.
 local function in_time(plan)
-  local value, status, head, content_type, body = plan.prepared:exchange(remaining(plan, plan))
+  local left = remaining(plan, plan)
+  local value, status, head, content_type, body = plan.prepared:exchange(left, plan.target, plan.lines, plan.body)
   if status == nil then
     return value
+  elseif status == true then
+    return whole(plan)
   elseif not status then
     response.fail(plan, head, content_type)
   end
   return whole(plan, status, head, content_type, body)
 end
 
--- Whether all there is to such a fetch is to ask and to wait for the whole reply.
-local function is_simple(plan)
-  return not (plan.body or plan.parts or plan.to or plan.on_progress)
-end
-
--- Options that say nothing of the request itself: with these alone, what is prepared for a URL serves.
-local light = { timeout = true, retry = true, signal = true }
-
-local function is_light(given)
-  if type(given) == "table" then
-    for name in pairs(given) do
-      if not light[name] then
-        return false
-      end
-    end
-    return true
+-- Calls fn(plan), as often as that takes.
+local function perform(plan, fn)
+  if not plan.signal and not plan.retry then
+    return fn(plan)
   end
-  return given == nil
-end
-
--- A fetch by what is prepared, with such options.
-local function lightly(plan, given)
-  local own = {}
-  for name, set in pairs(plan) do
-    own[name] = set
-  end
-  own.timeout = given.timeout or plan.timeout
-  own.deadline = own.timeout and allua.now() + own.timeout
-  own.signal = given.signal or plan.signal
-  if given.retry ~= nil then
-    own.retry = options.retry(given.retry)
-  end
-  if not own.signal and not own.retry then
-    return in_time(own)
-  end
-  return response.under(own.signal, function()
-    return persistently(own, function()
-      return in_time(own)
+  return response.under(plan.signal, function()
+    return persistently(plan, function()
+      return fn(plan)
     end)
   end)
 end
@@ -405,10 +381,8 @@ local function methods_for(defaults)
     if plan.to then
       error('fetch.raw: option "to" is for fetch: a response has chunks()', 2)
     end
-    return response.under(plan.signal, function()
-      return persistently(plan, function()
-        return traced(plan, raw, plan)
-      end)
+    return perform(plan, function()
+      return traced(plan, raw, plan)
     end)
   end
 
@@ -429,10 +403,8 @@ local function methods_for(defaults)
       error('fetch.download: option "to" is for fetch: the path is the second argument', 2)
     end
     local download = core.load("allua.fetch_download")
-    return response.under(plan.signal, function()
-      return persistently(plan, function()
-        return traced(plan, download, plan, path, open)
-      end)
+    return perform(plan, function()
+      return traced(plan, download, plan, path, open)
     end)
   end
 
@@ -440,48 +412,27 @@ local function methods_for(defaults)
 end
 
 function make(defaults)
-  local ready, count = {}, 0 -- URL → plan, of simple fetches with light options at most; false of others
-  local none = {}
+  local ready = prepared.new(defaults, request_of)
   return setmetatable(methods_for(defaults), {
     __call = function(_, url, given)
-      local plan = ready[url]
-      if given == nil and plan and plan.bare and not core.tracing then
-        return again(plan)
-      end
-      if not core.tracing and plan ~= false and is_light(given) then
-        local ok, problem = true, nil
-        if given then
-          ok, problem = pcall(options.check, "fetch", given)
-        end
-        if not ok then
-          error(problem, 2)
-        end
-        if not plan then
-          plan = planned("fetch", url, nil, defaults)
-          if count == MOST_READY then
-            ready, count = {}, 0
-          end
-          plan.prepared = is_simple(plan) and core.fetch_prepare(request_of(plan, plan, false))
-          plan.bare = not plan.retry and not plan.signal
-          ready[url], count = plan.prepared and plan, count + 1
-        end
-        if plan.prepared then
-          if given == nil and plan.bare then
-            return again(plan)
-          end
-          return lightly(plan, given or none)
-        end
-      end
-      plan = planned("fetch", url, given, defaults)
-      local once = (plan.to or plan.on_progress) and streamed or whole
-      if not plan.signal and not plan.retry then
-        return traced(plan, once, plan)
-      end
-      return response.under(plan.signal, function()
-        return persistently(plan, function()
+      local plan = given == nil and ready.bare(url)
+      if core.tracing then
+        plan = planned("fetch", url, given, defaults)
+        return perform(plan, function()
           return traced(plan, once, plan)
         end)
-      end)
+      elseif plan then
+        return again(plan)
+      end
+      local ok
+      ok, plan = pcall(ready.find, "fetch", url, given)
+      if not ok then
+        error(plan, 2)
+      elseif plan then
+        return perform(plan, in_time)
+      end
+      plan = planned("fetch", url, given, defaults)
+      return perform(plan, once)
     end,
     __name = "allua.fetch",
   })

@@ -75,7 +75,10 @@ local checks = {
   signal = {
     "a signal",
     function(value)
-      return type(value) == "userdata" and type(value.aborted) == "boolean"
+      local ok, aborted = pcall(function()
+        return value.aborted
+      end)
+      return type(value) == "userdata" and ok and type(aborted) == "boolean"
     end,
   },
 }
@@ -101,37 +104,58 @@ function options.check(what, given)
       local hint = type(name) == "string" and core.near(name, names) or ""
       refuse('%s: unknown option "%s"%s', what, tostring(name), hint)
     end
-    local ok, fits = pcall(rule[2], value)
-    if not (ok and fits) then
+    if not rule[2](value) then
       local got = type(value) == "number" and tostring(value) or type(value)
       refuse('%s: option "%s" must be %s (got %s)', what, name, rule[1], got)
     end
   end
 end
 
+local MOST_NAMES = 256
+local keys, key_count = {}, 0 -- name of a header → the same in lower case
+
+local function key_of(what, name)
+  local key = keys[name]
+  if key then
+    return key
+  elseif type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+    refuse('%s: "%s" is no name of a header', what, tostring(name):gsub("%c", "?"))
+  end
+  key = name:lower()
+  if key == "content-length" or key == "transfer-encoding" then
+    refuse("%s: the header %s follows from the body, and cannot be given", what, name)
+  end
+  if key_count == MOST_NAMES then
+    keys, key_count = {}, 0
+  end
+  keys[name], key_count = key, key_count + 1
+  return key
+end
+
+local function header_text(what, name, item)
+  if type(item) ~= "string" and type(item) ~= "number" then
+    refuse("%s: the header %s must be a string, or a list of strings (got %s)", what, name, type(item))
+  end
+  item = tostring(item)
+  if item:find("%c") and item:find("[\r\n\0]") then
+    refuse("%s: the header %s has a line end or a NUL in it", what, name)
+  end
+  return item
+end
+
 -- Headers are kept by their names in lower case: { name, value, … }.
 local function collect_headers(what, headers, into)
   for name, value in pairs(headers) do
-    if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
-      refuse('%s: "%s" is no name of a header', what, tostring(name):gsub("%c", "?"))
-    end
-    local key = name:lower()
-    if key == "content-length" or key == "transfer-encoding" then
-      refuse("%s: the header %s follows from the body, and cannot be given", what, name)
-    end
+    local key = key_of(what, name)
     local entry = { name }
-    for _, item in ipairs(type(value) == "table" and value or { value }) do
-      if type(item) ~= "string" and type(item) ~= "number" and item ~= false then
-        refuse("%s: the header %s must be a string, or a list of strings (got %s)", what, name, type(item))
-      elseif item then
-        item = tostring(item)
-        if item:find("[\r\n\0]") then
-          refuse("%s: the header %s has a line end or a NUL in it", what, name)
-        end
-        entry[#entry + 1] = item
+    if type(value) == "table" then
+      for _, item in ipairs(value) do
+        entry[#entry + 1] = item and header_text(what, name, item) or nil
       end
+    else
+      entry[2] = value and header_text(what, name, value) or nil
     end
-    into[key] = #entry > 1 and entry or nil
+    into[key] = entry[2] and entry or nil
   end
   return into
 end
@@ -176,12 +200,6 @@ function options.frozen(given)
   return copy
 end
 
-local function encode(text)
-  return (text:gsub("[^%w%-._~]", function(c)
-    return ("%%%02X"):format(c:byte())
-  end))
-end
-
 local function text_of(what, name, value)
   if math.type(value) == "float" and math.tointeger(value) then
     return tostring(math.tointeger(value))
@@ -213,21 +231,13 @@ local function each_field(what, fields, found)
   end
 end
 
-local function encoded_fields(what, fields)
-  local parts = {}
-  each_field(what, fields, function(name, value)
-    parts[#parts + 1] = encode(name) .. "=" .. encode(text_of(what, name, value))
-  end)
-  return table.concat(parts, "&")
-end
-
+-- A URL without a fragment.
 local function with_query(url, query)
   if query == "" then
     return url
   end
-  local before, fragment = url:match("^([^#]*)(.*)$")
-  local joint = not before:find("?", 1, true) and "?" or before:find("[?&]$") and "" or "&"
-  return before .. joint .. query .. fragment
+  local joint = not url:find("?", 1, true) and "?" or url:find("[?&]$") and "" or "&"
+  return url .. joint .. query
 end
 
 -- What may stand in an error of a text that was to be a URL: all before an "@" may be a password.
@@ -236,12 +246,7 @@ local function without_credentials(text)
   return scheme .. text:sub(#scheme + 1):gsub("^.*@", ""):gsub("%c", "?")
 end
 
-function options.address(what, url, base)
-  if type(url) ~= "string" then
-    refuse("%s: expected a URL (got %s)", what, type(url))
-  elseif url:find("%c") then
-    refuse("%s: the URL has a control character in it", what)
-  end
+local function take_apart(what, url, base)
   local address, origin, scheme, user, password = core.fetch_url(url, base)
   if not address then
     local hint = not url:find("^%a[%w+.-]*://") and " (a URL begins with http:// or https://, or base_url is set)" or ""
@@ -250,6 +255,33 @@ function options.address(what, url, base)
     refuse("%s: only http and https URLs are fetched (got %s)", what, scheme)
   end
   return { url = address, origin = origin, secure = scheme == "https", user = user, password = password }
+end
+
+local MOST_KNOWN = 256 -- addresses that need not be taken apart again
+local known, known_count = {}, 0
+
+-- Not to be changed: others get it too.
+function options.known_address(what, url, base)
+  if type(url) ~= "string" then
+    refuse("%s: expected a URL (got %s)", what, type(url))
+  end
+  local key = base and base .. "\n" .. url or url
+  local address = known[key]
+  if not address then
+    if url:find("%c") then
+      refuse("%s: the URL has a control character in it", what)
+    end
+    address = take_apart(what, url, base)
+    if known_count == MOST_KNOWN then
+      known, known_count = {}, 0
+    end
+    known[key], known_count = address, known_count + 1
+  end
+  return address
+end
+
+function options.address(what, url, base)
+  return add_all({}, options.known_address(what, url, base))
 end
 
 local proxies = { http = true, https = true, socks4 = true, socks4a = true, socks5 = true, socks5h = true }
@@ -302,11 +334,11 @@ local function plan_form(what, plan, form)
     plan.parts = parts
     return
   end
-  plan.body = encoded_fields(what .. ": form", form):gsub("%%20", "+")
+  plan.body = core.fetch_fields(what .. ": form", form):gsub("%%20", "+")
   plan.type = "application/x-www-form-urlencoded"
 end
 
-local function plan_body(what, plan, given)
+function options.plan_body(what, plan, given)
   if plan.method == "HEAD" and (given.body or given.form) then
     refuse("%s: a HEAD request has no body", what)
   elseif given.body and given.form then
@@ -326,12 +358,16 @@ local function plan_body(what, plan, given)
   end
 end
 
-local usual = { get = true, head = true, post = true, put = true, delete = true, options = true, patch = true }
+local usual = {}
+for _, method in ipairs({ "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH" }) do
+  usual[method], usual[method:lower()] = method, method
+end
 
-local function method_of(what, given)
-  local method = given.method or (given.body or given.form) and "POST" or "GET"
-  if usual[method:lower()] then
-    return method:upper()
+function options.method(what, method, body)
+  method = method or body and "POST" or "GET"
+  local found = usual[method] or usual[method:lower()]
+  if found then
+    return found
   elseif not method:find("^[%w!#$%%&'*+.^_`|~-]+$") then
     refuse('%s: "%s" is no method', what, (method:gsub("%c", "?")))
   elseif method:upper() == "CONNECT" then
@@ -371,56 +407,66 @@ function options.retry(given)
   return type(given) == "number" and { attempts = given + 1 } or given or nil
 end
 
+-- The headers with more of them on top; false takes one away.
+function options.headers(what, more, headers)
+  return collect_headers(what, more, add_all({}, headers))
+end
+
+-- What the options of fetch.with say of all that is asked of a server alike. The headers among them were made for the
+-- server of base_url: no secrets of theirs go to another.
+function options.plan_for_server(what, plan, given)
+  plan.headers = collect_headers(what, given.headers or {}, {})
+  if given.headers and given.base_url then
+    local own = options.known_address(what, given.base_url)
+    if own.origin ~= plan.origin then
+      plan.headers = options.without_secrets(plan.headers)
+    end
+  end
+  plan_trust(plan, given)
+  plan.connect_timeout = given.connect_timeout or 30
+  if given.proxy then
+    check_proxy(what, given.proxy)
+  end
+  plan.proxy = given.proxy == false and "" or given.proxy
+  plan.redirects = given.redirects == nil and 20 or given.redirects
+  plan.retry = options.retry(given.retry)
+  plan.limit = given.max_body or 64 * megabyte
+  plan.limit = plan.limit == math.huge and math.maxinteger or plan.limit
+  plan.stream_limit = given.max_body and plan.limit or math.maxinteger
+  plan.timeout, plan.signal = given.timeout, given.signal
+end
+
+function options.url_with_query(what, url, query, default)
+  if not query and not default then
+    return url
+  elseif query and default then
+    query = add_all(add_all({}, default), query)
+  end
+  return with_query(url, core.fetch_fields(what .. ": query", query or default))
+end
+
 -- A plan: what to ask whom, and how long to wait. Raises strings.
 function options.plan(what, url, given, defaults)
   options.check(what, given)
   local merged = options.merge(defaults, given)
   local plan = options.address(what, url, merged.base_url)
-  if merged.query then
-    -- once more, for what libcurl makes of it
-    plan.url = with_query(plan.url, encoded_fields(what .. ": query", merged.query))
-  end
-  plan.method = method_of(what, merged)
-  plan.headers = collect_headers(what, merged.headers or {}, {})
-  if defaults.headers and defaults.base_url then
-    -- Defaults were made for the server of base_url: no secrets of theirs to another.
-    local own = options.address(what, defaults.base_url)
-    if own.origin ~= plan.origin then
-      local public = options.without_secrets(plan.headers)
-      plan.headers = collect_headers(what, given.headers or {}, public)
-    end
-  end
-  plan_body(what, plan, merged)
-  plan_trust(plan, merged)
-  if merged.timeout then
-    plan.timeout, plan.deadline = merged.timeout, allua.now() + merged.timeout
-  end
-  plan.connect_timeout = merged.connect_timeout or 30
-  if merged.proxy then
-    check_proxy(what, merged.proxy)
-  end
-  plan.proxy = merged.proxy == false and "" or merged.proxy
-  plan.redirects = merged.redirects == nil and 20 or merged.redirects
-  plan.retry = options.retry(merged.retry)
-  plan.limit = merged.max_body or 64 * megabyte
-  plan.limit = plan.limit == math.huge and math.maxinteger or plan.limit
-  plan.stream_limit = merged.max_body and plan.limit or math.maxinteger
-  plan.to, plan.on_progress, plan.signal = merged.to, merged.on_progress, merged.signal
+  plan.url = options.url_with_query(what, plan.url, merged.query)
+  plan.method = options.method(what, merged.method, merged.body or merged.form)
+  merged.headers, merged.base_url = defaults.headers, defaults.base_url
+  options.plan_for_server(what, plan, merged)
+  plan.headers = options.headers(what, given.headers or {}, plan.headers)
+  options.plan_body(what, plan, merged)
+  plan.deadline = merged.timeout and allua.now() + merged.timeout
+  plan.to, plan.on_progress = merged.to, merged.on_progress
   return plan
 end
 
 -- The lines of headers, as libcurl wants them.
 function options.lines(plan, headers)
   local lines = { (plan.body or plan.parts) and "Expect:" or nil }
-  local function set(key, line)
-    if not headers[key] then
-      lines[#lines + 1] = line
-    end
-  end
-  if plan.body and plan.body ~= "" and plan.type then
-    set("content-type", "Content-Type: " .. plan.type)
-  elseif plan.body then
-    set("content-type", "Content-Type:")
+  if plan.body and not headers["content-type"] then
+    local kind = plan.body ~= "" and plan.type
+    lines[#lines + 1] = kind and "Content-Type: " .. kind or "Content-Type:"
   end
   for _, entry in pairs(headers) do
     for i = 2, #entry do

@@ -48,29 +48,9 @@ function Headers.__pairs(self)
   end
 end
 
--- In one go: a pattern that takes spaces, then as little as it can, then spaces, goes over them again and again.
-local function trimmed(text)
-  local first = text:find("%S")
-  return first and text:match("^.*%S", first) or ""
-end
-
 -- Reads a head. Gives the headers, the version of HTTP and the reason.
 function response.headers(head)
-  local list, folded = {}, {} -- folded: entry → the parts of its value, which goes on in further lines
-  local version, reason = head:match("^HTTP/(%S+) %d+ ?([^\r\n]*)")
-  for line in head:gsub("^[^\n]*\n", "", 1):gmatch("([^\n]+)") do
-    local name, value = line:match("^([^:%s]+)%s*:(.*)$")
-    local last = list[#list]
-    if name then
-      list[#list + 1] = { name:lower(), trimmed(value) }
-    elseif last and line:find("^[ \t]+%S") then
-      folded[last] = folded[last] or { last[2] ~= "" and last[2] or nil }
-      table.insert(folded[last], trimmed(line))
-    end
-  end
-  for entry, parts in pairs(folded) do
-    entry[2] = table.concat(parts, " ")
-  end
+  local list, version, reason = core.fetch_head(head)
   return setmetatable({ [entries] = list }, Headers), version, reason
 end
 

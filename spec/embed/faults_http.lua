@@ -44,7 +44,12 @@ local function main()
   -- A reply may be lost for want of memory: whoever waits for it must not do so for long.
   local api = fetch.with({ base_url = server.url, timeout = 0.3 })
   api("/hello")
-  api("/echo/7", { method = "POST", query = { a = { 1, 2 } }, body = { list = {}, nothing = allua.null } })
+  api("/echo/7", {
+    method = "POST",
+    query = { a = { 1, 2 } },
+    headers = { ["X-A"] = { "1", "2" } },
+    body = { list = {}, nothing = allua.null },
+  })
   pcall(api, "/missing")
   pcall(api, "/slow", { timeout = 0.001 })
   api("/away")
