@@ -27,8 +27,11 @@ struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32
   group->named = named;
   group->tabled = tabled;
   group->promise = size ? &group->tasks[0].promise : NULL;
-  for (i = 0; i < size; i++)
-    group->tasks[i] = (struct task){ .group = group, .index = i };
+  for (i = 0; i < size; i++) {
+    memset (&group->tasks[i], 0, sizeof group->tasks[i]);
+    group->tasks[i].group = group;
+    group->tasks[i].index = i;
+  }
   if (tabled) {
     lua_createtable (L, (int)size, 0);
     lua_setiuservalue (L, -2, VALUE_FUNCTIONS);

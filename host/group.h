@@ -2,6 +2,8 @@
 #ifndef GROUP_H
 #define GROUP_H
 
+#include <assert.h>
+
 #include "promise.h"
 #include "shape.h"
 #include "timer.h"
@@ -249,13 +251,34 @@ static inline void promise_add_waiter (struct promise *promise, struct task *tas
   }
 }
 
+/* Settle a pending promise; `wake` gets each waiter, in order. The values are stored before. */
+static inline void promise_settle (allua *host, struct promise *promise, enum promise_status status,
+                                   void (*wake) (allua *host, struct task *task)) {
+  struct task *first = promise->waiters, *task = first;
+  assert (promise->status == PROMISE_PENDING);
+  promise->status = (uint8_t)status;
+  if (!first)
+    return;
+  promise->waiters = NULL;
+  do { /* each is in another ring after that */
+    struct task *next = task->link.next;
+    wake (host, task);
+    task = next;
+  } while (task != first);
+}
+
+/* Put tasks at the end that are linked already, from the first to the last. */
+static inline void ring_append (struct ring *ring, struct task *first, struct task *last) {
+  if (ring->last)
+    ring->last->link.next = first;
+  else
+    ring->first = first;
+  ring->last = last;
+}
+
 static inline void ring_push (struct ring *ring, struct task *task) {
   task->link.next = NULL;
-  if (ring->last)
-    ring->last->link.next = task;
-  else
-    ring->first = task;
-  ring->last = task;
+  ring_append (ring, task, task);
 }
 
 static inline struct task *ring_pop (struct ring *ring) {

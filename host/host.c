@@ -231,7 +231,7 @@ static int open_lua (lua_State *L) {
   lua_setfield (L, -2, "__gc");
   lua_setmetatable (L, -2);
   host->box = box;
-  host->L = lua_newthread (L);
+  host->L = host->from = lua_newthread (L);
   lua_setiuservalue (L, -2, 1);
   host->worker = lua_newthread (L);
   lua_setiuservalue (L, -2, 2);

@@ -19,12 +19,8 @@ struct promise {
   bool cancelled; /* rejected by its owner's cancelling: not reported either */
 };
 
-/* Take out of the waiters; promise_add_waiter (group.h) has put the task there. */
+/* Take out of the waiters; promise_add_waiter has put the task there. It and promise_settle are in group.h. */
 void promise_remove_waiter (struct promise *promise, struct task *task);
-
-/* Settle a pending promise; `wake` gets each waiter, in order. The values are stored before. */
-void promise_settle (allua *host, struct promise *promise, enum promise_status status,
-                     void (*wake) (allua *host, struct task *task));
 
 const char *promise_status_name (const struct promise *promise);
 

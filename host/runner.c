@@ -266,8 +266,10 @@ static int go_on (lua_State *L, int status, lua_KContext ctx) {
 static int begin (lua_State *L, int status, lua_KContext ctx) {
   allua *host = (allua *)ctx;
   struct task *task = host->current;
-  int function = function_of (task), arguments = lua_gettop (L) - function;
-  if (function != PREPARED) {
+  int function = function_of (task), arguments;
+  if (function == PREPARED) {
+    arguments = lua_gettop (L) - function;
+  } else {
     push_tables (L, task->group);
     arguments = push_function (L, task);
   }

@@ -13,18 +13,17 @@ enum {
   MOST_IDLE = 1024   /* coroutines kept for reuse when there is nothing to do */
 };
 
-void sched_ready (allua *host, struct task *task) {
-  task->state = TASK_READY;
-  ring_push (&host->ready, task);
-  if (!host->turns)
-    loop_set_busy (host, true);
-}
-
 void sched_begin (struct group *group) {
   allua *host = group->host;
-  uint32_t i;
-  for (i = 0; i < group->size; i++)
-    sched_ready (host, &group->tasks[i]);
+  struct task *first = group->tasks, *last = first + group->size - 1, *task;
+  for (task = first; task <= last; task++) {
+    task->state = TASK_READY;
+    task->link.next = task + 1;
+  }
+  last->link.next = NULL;
+  ring_append (&host->ready, first, last);
+  if (!host->turns)
+    loop_set_busy (host, true);
 }
 
 void sched_wake (allua *host, struct task *task) {
@@ -59,18 +58,10 @@ void sched_interrupt (allua *host, struct task *task, enum task_wake wake) {
   sched_wake (host, task);
 }
 
-int sched_wait_promise (lua_State *L, struct task *task, struct promise *promise, lua_KContext ctx,
-                        lua_KFunction k) {
-  if (promise->kind == PROMISE_OF_TASK) {
-    struct group *group = ((struct task *)promise)->group;
-    if (place_counts (group)) {
-      struct task *next = place_give_back (task, group);
-      if (next)
-        sched_ready (task->group->host, next);
-    }
-  }
-  promise_add_waiter (promise, task);
-  return task_suspend (L, task, WAIT_PROMISE, promise, ctx, k);
+void sched_give_place_back (struct task *task, struct group *group) {
+  struct task *next = place_give_back (task, group);
+  if (next)
+    sched_ready (group->host, next);
 }
 
 static void on_sleep (allua *host, struct timer *timer) {
@@ -124,27 +115,35 @@ static bool step_special (allua *host, struct task *task) {
   return false;
 }
 
-static void step (allua *host, struct task *task) {
-  int results;
+/* Whether it has only to start, or to go on. */
+static inline bool is_plain (const allua *host, const struct task *task) {
+  return !task->joined && !host->stopping
+         && (task->co || (!task->cancelled && !task->group->options));
+}
+
+static inline void step (allua *host, struct task *task) {
   host->steps--;
-  if ((task->joined || host->stopping || !task->co) && step_special (host, task))
-    return;
-  task = task_step (host, task, &results);
-  if (task)
-    host->ended (host, task, results);
+  if (is_plain (host, task) || !step_special (host, task))
+    task_step (host, task);
 }
 
 void sched_turn (allua *host) {
-  struct task *task;
+  struct task *current = host->current, *task;
+  lua_State *running = host->running;
   if (host->turns)
     return;
   if (host->tracer)
     tracer_begin_turn (host);
   host->turn++;
   host->turns++;
+  host->turn_time = (uint32_t)uv_now (host->loop);
   host->steps = MOST_STEPS;
+  host->current = NULL;
+  host->running = NULL;
   while (host->steps > 0 && (task = ring_pop (&host->ready)) != NULL)
     step (host, task);
+  host->current = current;
+  host->running = running;
   host->turns--;
   if (host->tracer)
     tracer_end_turn (host);

@@ -2,12 +2,19 @@
 #ifndef SCHED_H
 #define SCHED_H
 
+#include "loop.h"
+#include "place.h"
 #include "task.h"
 
 /* Put a task at the end of the ready queue. */
-void sched_ready (allua *host, struct task *task);
+static inline void sched_ready (allua *host, struct task *task) {
+  task->state = TASK_READY;
+  ring_push (&host->ready, task);
+  if (!host->turns)
+    loop_set_busy (host, true);
+}
 
-/* The same with all tasks of a group. */
+/* The same with all tasks of a group, of which there is at least one. */
 void sched_begin (struct group *group);
 
 /* What a task waited for is there: unlinked already, it will be resumed (or wait for its place). */
@@ -16,9 +23,20 @@ void sched_wake (allua *host, struct task *task);
 /* End a task's wait otherwise: unlink it, and resume it with `wake`. */
 void sched_interrupt (allua *host, struct task *task, enum task_wake wake);
 
+/* `task` begins to wait for a member of `group`: a place that it holds there goes to the next. */
+void sched_give_place_back (struct task *task, struct group *group);
+
 /* Suspend the running task until `promise` is settled; then k. */
-int sched_wait_promise (lua_State *L, struct task *task, struct promise *promise, lua_KContext ctx,
-                        lua_KFunction k);
+static inline int sched_wait_promise (lua_State *L, struct task *task, struct promise *promise,
+                                      lua_KContext ctx, lua_KFunction k) {
+  if (promise->kind == PROMISE_OF_TASK) {
+    struct group *group = ((struct task *)promise)->group;
+    if (place_counts (group))
+      sched_give_place_back (task, group);
+  }
+  promise_add_waiter (promise, task);
+  return task_suspend (L, task, WAIT_PROMISE, promise, ctx, k);
+}
 
 /* Suspend the running task for a time (checked, >= 0), or, with yield, until the others have run. */
 int sched_sleep (lua_State *L, struct task *task, double seconds);

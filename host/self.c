@@ -38,9 +38,7 @@ static int raise_unknown (lua_State *L, struct group *group, int key) {
 
 /* The task of a group with names that is called what is at `key`, or NULL. */
 static inline struct task *search (lua_State *L, struct group *group, int key) {
-  uint32_t number = group->size;
-  if (lua_type (L, key) == LUA_TSTRING)
-    number = shape_find_string (group->shape, lua_tostring (L, key));
+  uint32_t number = shape_find_string (L, group->shape, key);
   if (number == group->size) {
     lua_getiuservalue (L, 1, VALUE_SHAPE);
     number = shape_find (L, lua_gettop (L), group->shape, key);
@@ -75,7 +73,7 @@ enum { ALL_VALUES = 1 }; /* with the task's address in the context of a wait */
 static int waited (lua_State *L, int status, lua_KContext ctx);
 
 /* Wait for the task; the name is at 2. */
-static int await (lua_State *L, allua *host, struct task *task, bool all) {
+static inline int await (lua_State *L, allua *host, struct task *task, bool all) {
   struct task *reader = task_enter (L, host);
   if (!reader)
     return all_run_outside (L, host);
@@ -86,7 +84,7 @@ static int await (lua_State *L, allua *host, struct task *task, bool all) {
 }
 
 /* Give the task's first value, or all of them, or wait for it; the name is at 2. */
-static int give (lua_State *L, allua *host, struct task *task, bool all) {
+static inline int give (lua_State *L, allua *host, struct task *task, bool all) {
   if (task->promise.status == PROMISE_PENDING)
     return await (L, host, task, all);
   task->promise.handled = true;

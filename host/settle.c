@@ -332,7 +332,7 @@ void settle_ended (allua *host, struct task *task, int results) {
     /* Nothing outlives it: its children are cancelled and joined; a root waits for its own. */
     task->state = TASK_WAITING;
     task->wait = WAIT_CHILDREN;
-    task->since = (uint32_t)uv_now (host->loop);
+    task->since = host->turn_time;
     if (trace_of (task->group))
       trace_join (task);
     if (!task->group->patient || task->cancelled || task->failed) {

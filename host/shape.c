@@ -113,7 +113,7 @@ static void make_map (lua_State *L, int index, struct shape *shape) {
   for (i = 0; i < shape->size; i++) {
     shape_push_name (L, names, shape, i);
     if (lua_type (L, -1) == LUA_TSTRING) {
-      const char *string = lua_tostring (L, -1);
+      const void *string = lua_topointer (L, -1);
       *shape_probe (map, string) = (struct mapped){ .string = string, .number = i };
     }
     lua_pop (L, 1);
@@ -171,7 +171,7 @@ uint32_t shape_find (lua_State *L, int index, struct shape *shape, int key) {
     uint32_t number;
     if (!shape->map)
       make_map (L, index, shape);
-    number = shape_find_string (shape, lua_tostring (L, key));
+    number = shape_find_string (L, shape, key);
     if (number < shape->size)
       return number;
   } else if (!lua_isinteger (L, key)) {

@@ -65,17 +65,18 @@ static inline void shape_push_name (lua_State *L, int index, const struct shape 
     lua_getiuservalue (L, index, VALUE_FIRST + (int)number);
 }
 
-/* Strings are found by their address: Lua has each short one only once. A place is free without one. */
+/* Strings are found by their address (lua_topointer): Lua has each short one only once. A place is free
+   without one. */
 struct name_map {
   uint32_t bits; /* the places are 2 to the power of it */
   struct mapped {
-    const char *string;
+    const void *string;
     uint32_t number;
   } places[];
 };
 
 /* Where a string is, or the free place where it would be. */
-static inline struct mapped *shape_probe (struct name_map *map, const char *string) {
+static inline struct mapped *shape_probe (struct name_map *map, const void *string) {
   uint64_t hash = (uintptr_t)string * (uint64_t)0x9e3779b97f4a7c15u;
   uint32_t last = ((uint32_t)1 << map->bits) - 1, i = (uint32_t)(hash >> (64 - map->bits));
   while (map->places[i].string != string && map->places[i].string)
@@ -83,9 +84,11 @@ static inline struct mapped *shape_probe (struct name_map *map, const char *stri
   return &map->places[i];
 }
 
-/* The number of the name that this very string of Lua's is; shape->size if that cannot be told so quickly. */
-static inline uint32_t shape_find_string (const struct shape *shape, const char *string) {
-  const struct mapped *mapped = shape->map ? shape_probe (shape->map, string) : NULL;
+/* The number of the name that is the very string of Lua's at `key`; shape->size if that cannot be told so
+   quickly. */
+static inline uint32_t shape_find_string (lua_State *L, const struct shape *shape, int key) {
+  const struct mapped *mapped
+      = shape->map ? shape_probe (shape->map, lua_topointer (L, key)) : NULL;
   return mapped && mapped->string ? mapped->number : shape->size;
 }
 

@@ -102,7 +102,7 @@ struct allua {
   lua_State *main;   /* the state's main thread */
   lua_State *L;      /* the scheduler's own thread, with the slots above: nothing is called on it */
   lua_State *worker; /* where the scheduler calls what may raise, protected */
-  lua_State *from;   /* whose C stack the scheduler stands on, or NULL */
+  lua_State *from;   /* whose C stack the scheduler stands on; its own where that is not known */
   uv_loop_t *loop;
   struct mem mem;
   bool own_state, own_loop, own_luv;
@@ -120,6 +120,7 @@ struct allua {
   size_t pending_work;             /* promises of C that are not settled … */
   size_t passive_work;             /* … of those, that wait for others: a server's */
   size_t turn;                     /* how many there were */
+  uint32_t turn_time;              /* when the last began: ms of the loop's time, modulo 2^32 */
   int turns;                       /* depth of turns: > 0 inside one */
   int steps;                       /* tasks that may still be resumed in this turn */
   int inside;                      /* owners that run the ready queue on their own stack */

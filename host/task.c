@@ -12,45 +12,15 @@ enum { MOST_SWALLOWED = 100 }; /* cancellings that a task may survive before it 
 
 const char task_mark = 'w';
 
-struct task *task_enter_join (lua_State *L, allua *host) {
-  struct task *task = host->current;
-  if (task && host->running == L && !host->barrier && lua_isyieldable (L))
-    return task;
-  if (task || host->runs || host->turns || (host->loop_runs && host->loop_runs (host)))
+struct task *task_enter_outside (lua_State *L, allua *host) {
+  if (host->current || host->runs || host->turns || (host->loop_runs && host->loop_runs (host)))
     barrier_raise (L, host);
   return NULL;
 }
 
-/* A task's own coroutine needs the mark only where somebody else may know of it. */
-static bool needs_mark (const struct task *task) {
-  return task->at != task->co || task->exposed;
-}
-
-void task_set_waiting (lua_State *L, struct task *task, enum task_wait wait, void *on) {
-  allua *host = task->group->host;
-  if (host->stress)
-    lua_gc (L, LUA_GCCOLLECT);
-  task->state = wait == WAIT_NOTHING ? TASK_READY : TASK_WAITING;
-  task->wait = (uint8_t)wait;
-  task->wake = WAKE_DONE;
-  task->on = on;
-  task->at = L;
-  task->since = (uint32_t)uv_now (host->loop);
+void task_note_wait (struct task *task) {
   if (trace_of (task->group))
-    trace_wait (task, wait, on);
-}
-
-int task_yield (lua_State *L, struct task *task, lua_KContext ctx, lua_KFunction k) {
-  if (!needs_mark (task))
-    return lua_yieldk (L, 0, ctx, k);
-  lua_pushlightuserdata (L, (void *)&task_mark);
-  return lua_yieldk (L, 1, ctx, k);
-}
-
-int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on, lua_KContext ctx,
-                  lua_KFunction k) {
-  task_set_waiting (L, task, wait, on);
-  return task_yield (L, task, ctx, k);
+    trace_wait (task, (enum task_wait)task->wait, task->on);
 }
 
 enum task_wake task_raise_resumed (lua_State *L) {
@@ -138,13 +108,14 @@ static void put_coroutine (allua *host, lua_State *co, int anchor) {
 }
 
 /* What a coroutine from the pool needs before it is given a task: the runner, unless it is suspended in
-   one. */
-static void push_runner (allua *host, lua_State *co) {
+   one. Returns how many arguments that has then. */
+static int push_runner (allua *host, lua_State *co) {
   if (lua_status (co) == LUA_YIELD)
-    return;
+    return 0;
   lua_pushvalue (host->L, SLOT_RUNNER);
   lua_pushvalue (host->L, SLOT_TASK_FAILED);
   lua_xmove (host->L, co, 2);
+  return 1;
 }
 
 bool task_prepare (allua *host, lua_State *L, struct task *task, int values) {
@@ -157,29 +128,33 @@ bool task_prepare (allua *host, lua_State *L, struct task *task, int values) {
 }
 
 void task_push_group (lua_State *L, struct group *group) {
-  group_load (group);
+  if (group->host->loaded != group)
+    group_load (group);
   host_push (group->host, L, SLOT_GROUP);
 }
 
-/* Take a coroutine for a task that has none, with what is at the bottom of each. Returns LUA_OK, or an
-   error with its value on host->L. */
+/* False: there is no memory; the error is on host->L. */
+static bool fill_pool (allua *host) {
+  lua_State *L = host->worker;
+  lua_pushcfunction (L, make_coroutine);
+  host_push (host, L, SLOT_COROUTINES);
+  lua_pushlightuserdata (L, host);
+  if (lua_pcall (L, 2, 0, 0) == LUA_OK)
+    return true;
+  lua_xmove (L, host->L, 1);
+  return false;
+}
+
+/* Take a coroutine for a task that has none, with what is at the bottom of each. Returns how many arguments
+   it gets, or -1 where there is no memory, the error on host->L. */
 static int start (allua *host, struct task *task) {
-  lua_State *L = host->L;
-  if (!host->pooled) {
-    int status;
-    lua_pushcfunction (host->worker, make_coroutine);
-    host_push (host, host->worker, SLOT_COROUTINES);
-    lua_pushlightuserdata (host->worker, host);
-    status = lua_pcall (host->worker, 2, 0, 0);
-    if (status != LUA_OK) {
-      lua_xmove (host->worker, L, 1);
-      return status;
-    }
-  }
+  int arguments;
+  if (!host->pooled && !fill_pool (host))
+    return -1;
   take_coroutine (host, task);
-  push_runner (host, task->co);
+  arguments = push_runner (host, task->co) + 1;
   task_push_group (task->co, task->group);
-  return LUA_OK;
+  return arguments;
 }
 
 /* Whether the record at `record` is that of a task of this group, and of which. */
@@ -263,57 +238,63 @@ int task_failed (lua_State *L) {
   return 1;
 }
 
-struct task *task_step (allua *host, struct task *task, int *results) {
-  struct task *current = host->current;
-  lua_State *running = host->running, *co = task->co;
-  int status, arguments = 0, anchor;
-  *results = 1;
-  if (!co) {
-    if (start (host, task) != LUA_OK) {
-      /* No coroutine, so its error waits on the scheduler's own stack. */
-      task->failed = true;
-      return task;
-    }
-    co = task->co;
-    arguments = lua_gettop (co) - 1;
-  } else if (!task->at) {
-    arguments = lua_gettop (co) - 1;
+/* What there is to do before a task is resumed where that is not merely to go on. Returns how many arguments
+   its coroutine gets, or -1 where there is no memory for one, the error on the scheduler's own stack. */
+static int open_step (allua *host, struct task *task) {
+  if (!task->co)
+    return start (host, task);
+  if (!task->at) {
     if (trace_of (task->group))
       trace_start (task);
-  } else {
-    if (needs_mark (task))
-      lua_pop (co, 1);
-    if (trace_of (task->group))
-      trace_resume (task);
+    return lua_gettop (task->co) - 1;
+  }
+  if (task_needs_mark (task))
+    lua_pop (task->co, 1);
+  if (trace_of (task->group))
+    trace_resume (task);
+  return 0;
+}
+
+/* Its function has ended, in one way or another. */
+static void close_step (allua *host, struct task *task, int status, int results) {
+  if (status != LUA_OK) {
+    bool beyond = status == LUA_YIELD && !task->stop;
+    if (beyond) /* some C function yielded past us: nobody is there to take it */
+      lua_settop (task->co, 0);
+    results = task_unwind (host, task);
+    if (beyond) {
+      lua_pushvalue (host->L, SLOT_YIELDED);
+      lua_xmove (host->L, task->co, 1);
+    }
+  }
+  host->ended (host, task, results);
+}
+
+void task_step (allua *host, struct task *task) {
+  lua_State *co = task->co;
+  int status, results, arguments = 0, anchor;
+  if (!co || task_needs_mark (task) || task->group->options) {
+    arguments = open_step (host, task);
+    if (arguments < 0) {
+      task->failed = true;
+      host->ended (host, task, 1);
+      return;
+    }
+    co = task->co;
   }
   anchor = task->anchor;
   host->current = task;
   host->running = co;
   task->state = TASK_RUNNING;
   task->wait = WAIT_NOTHING;
-  status = lua_resume (co, host->from ? host->from : host->L, arguments, results);
+  status = lua_resume (co, host->from, arguments, &results);
   task = host->current; /* it may be another by now: see go_on */
-  host->current = current;
-  host->running = running;
-  if (!task) {
+  host->current = NULL;
+  host->running = NULL;
+  if (!task)
     put_coroutine (host, co, anchor);
-    return NULL;
-  }
-  if (status == LUA_OK)
-    return task;
-  if (status == LUA_YIELD && task->state != TASK_RUNNING && !task->stop)
-    return NULL;
-  *results = 1;
-  if (status == LUA_YIELD && !task->stop) {
-    /* Some C function yielded past us: nobody is there to take it. */
-    lua_settop (co, 0);
-    task_unwind (host, task);
-    lua_pushvalue (host->L, SLOT_YIELDED);
-    lua_xmove (host->L, co, 1);
-    return task;
-  }
-  task_unwind (host, task);
-  return task;
+  else if (status != LUA_YIELD || task->state == TASK_RUNNING || task->stop)
+    close_step (host, task, status, results);
 }
 
 int task_unwind (allua *host, struct task *task) {

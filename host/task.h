@@ -19,15 +19,22 @@ static inline struct task *task_enter (lua_State *L, allua *host);
 
 /* The same without raising for a cancelling: for waits that end soon by themselves, such as the
    joining of a group that is being cancelled already. */
-struct task *task_enter_join (lua_State *L, allua *host);
+static inline struct task *task_enter_join (lua_State *L, allua *host);
+
+/* What it does where no task runs that could wait on L. */
+struct task *task_enter_outside (lua_State *L, allua *host);
 
 /* Suspend the running task; `k` goes on when it is resumed, and calls task_resumed first. */
-int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on, lua_KContext ctx,
-                  lua_KFunction k);
+static inline int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on,
+                                lua_KContext ctx, lua_KFunction k);
 
 /* The two halves of it: note the wait; suspend, even if the wait is over by then. */
-void task_set_waiting (lua_State *L, struct task *task, enum task_wait wait, void *on);
-int task_yield (lua_State *L, struct task *task, lua_KContext ctx, lua_KFunction k);
+static inline void task_set_waiting (lua_State *L, struct task *task, enum task_wait wait,
+                                     void *on);
+static inline int task_yield (lua_State *L, struct task *task, lua_KContext ctx, lua_KFunction k);
+
+/* Tell the waterfall of a task that has begun to wait. */
+void task_note_wait (struct task *task);
 
 /* Why it was resumed; raises the CancelledError. */
 static inline enum task_wake task_resumed (lua_State *L, allua *host);
@@ -57,10 +64,10 @@ static inline bool task_is_prepared (const struct task *task) {
 /* Push a group that is under way. */
 void task_push_group (lua_State *L, struct group *group);
 
-/* Resume it until it waits or its function has ended; in the second case its coroutine settles it by
-   host.ended and goes on with tasks from the ready queue that have not started. Returns the task that
-   has ended and is still to be settled, with its results on top of its coroutine, or NULL. */
-struct task *task_step (allua *host, struct task *task, int *results);
+/* Resume it until it waits or its function has ended, which is told to host.ended, its results on top of its
+   coroutine: by its coroutine, which goes on with tasks from the ready queue that have not started, or from
+   here. No task is current before and after it. */
+void task_step (allua *host, struct task *task);
 
 /* End its function where it stands, closing what is open: it has one result then, an error. */
 int task_unwind (allua *host, struct task *task);
@@ -73,6 +80,47 @@ void task_trim (allua *host, size_t keep);
 
 /* Raise for what is resumed by somebody else. */
 enum task_wake task_raise_resumed (lua_State *L);
+
+static inline struct task *task_enter_join (lua_State *L, allua *host) {
+  struct task *task = host->current;
+  if (task && host->running == L && !host->barrier && lua_isyieldable (L))
+    return task;
+  return task_enter_outside (L, host);
+}
+
+/* A task's own coroutine needs the mark only where somebody else may know of it. */
+static inline bool task_needs_mark (const struct task *task) {
+  return task->at != task->co || task->exposed;
+}
+
+static inline void task_set_waiting (lua_State *L, struct task *task, enum task_wait wait,
+                                     void *on) {
+  const struct group *group = task->group;
+  allua *host = group->host;
+  if (host->stress)
+    lua_gc (L, LUA_GCCOLLECT);
+  task->state = wait == WAIT_NOTHING ? TASK_READY : TASK_WAITING;
+  task->wait = (uint8_t)wait;
+  task->wake = WAKE_DONE;
+  task->on = on;
+  task->at = L;
+  task->since = host->turn_time;
+  if (group->options)
+    task_note_wait (task);
+}
+
+static inline int task_yield (lua_State *L, struct task *task, lua_KContext ctx, lua_KFunction k) {
+  if (!task_needs_mark (task))
+    return lua_yieldk (L, 0, ctx, k);
+  lua_pushlightuserdata (L, (void *)&task_mark);
+  return lua_yieldk (L, 1, ctx, k);
+}
+
+static inline int task_suspend (lua_State *L, struct task *task, enum task_wait wait, void *on,
+                                lua_KContext ctx, lua_KFunction k) {
+  task_set_waiting (L, task, wait, on);
+  return task_yield (L, task, ctx, k);
+}
 
 static inline struct task *task_enter (lua_State *L, allua *host) {
   struct task *task = task_enter_join (L, host);
