@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "arity.h"
 #include "context.h"
 #include "deadlock.h"
 #include "error.h"
@@ -146,6 +147,8 @@ static struct group *begin (lua_State *L, allua *host, enum group_kind kind, str
   if (kind == GROUP_MAP) {
     lua_pushvalue (L, 2);
     group_set (L, -2, AUX);
+  } else {
+    arity_recall (L, host, group->size);
   }
   if (with_options)
     options_apply (L, options, lua_gettop (L));

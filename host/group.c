@@ -41,17 +41,26 @@ struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32
   return group;
 }
 
-/* The free places of SLOT_LIVE are a list: each has the number of the next. */
+/* The free places of SLOT_LIVE are a list: each has the number of the next, but for the one that was left last. */
 void group_anchor (lua_State *L, struct group *group) {
   allua *host = group->host;
-  if (host->live_free) {
+  lua_State *own = host->L;
+  if (host->live_left) {
+    group->anchor = host->live_left;
+    host->live_left = 0;
+  } else if (host->live_free) {
     group->anchor = host->live_free;
-    lua_rawgeti (host->L, SLOT_LIVE, group->anchor);
-    host->live_free = (int)lua_tointeger (host->L, -1);
-    lua_pop (host->L, 1);
+    lua_rawgeti (own, SLOT_LIVE, group->anchor);
+    host->live_free = (int)lua_tointeger (own, -1);
+    lua_pop (own, 1);
+  }
+  if (group->anchor) {
     lua_pushvalue (L, -1);
-    lua_xmove (L, host->L, 1);
-    lua_rawseti (host->L, SLOT_LIVE, group->anchor);
+    lua_xmove (L, own, 1);
+    lua_pushvalue (own, -1);
+    lua_replace (own, SLOT_GROUP);
+    host->loaded = group;
+    lua_rawseti (own, SLOT_LIVE, group->anchor);
   } else {
     host_push (host, L, SLOT_LIVE);
     lua_pushvalue (L, -2);
@@ -68,9 +77,14 @@ void group_release (struct group *group) {
     lua_replace (host->L, SLOT_GROUP);
     host->loaded = NULL;
   }
-  lua_pushinteger (host->L, host->live_free);
+  if (host->live_left) {
+    lua_pushinteger (host->L, host->live_free);
+    lua_rawseti (host->L, SLOT_LIVE, host->live_left);
+    host->live_free = host->live_left;
+  }
+  lua_pushboolean (host->L, false);
   lua_rawseti (host->L, SLOT_LIVE, group->anchor);
-  host->live_free = group->anchor;
+  host->live_left = group->anchor;
   group->anchor = 0;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "all.h"
+#include "arity.h"
 #include "clock.h"
 #include "cycle.h"
 #include "deadlock.h"
@@ -162,6 +163,7 @@ static void fill_slots (lua_State *L, allua *host) {
   set_table (L, SLOT_SIGNAL);
   set_weak_table (L, SLOT_PROMISES, "k");
   set_weak_table (L, SLOT_FAILED, "k");
+  set_weak_table (L, SLOT_CANARY, "v");
   set_weak_table (L, SLOT_SEEN, "v");
   set_table (L, SLOT_SEEN_INFO);
   for (i = 1; i <= MOST_SEEN; i++) {
@@ -279,6 +281,7 @@ static void destroy (allua *host) {
     lua_close (host->main);
   trace_close (host);
   cycle_close (host);
+  arity_close (host);
   fill_give_back (host);
   deadlines_give_back (host);
   script_forget_error (host);

@@ -1,5 +1,6 @@
 #include "runner.h"
 
+#include "arity.h"
 #include "error.h"
 
 /* The stack of a runner: the message handler, then the group of the task that runs, with its results, its
@@ -50,14 +51,6 @@ static void push_task_object (lua_State *L, struct task *task) {
   lua_setiuservalue (L, -2, 1);
 }
 
-/* Whether the function on top looks at a second argument: only then is there a `task` to make. */
-static bool wants_task_object (lua_State *L) {
-  lua_Debug info;
-  lua_pushvalue (L, -1);
-  lua_getinfo (L, ">u", &info);
-  return info.nparams > 1 || info.isvararg;
-}
-
 /* Push the task's name where there are names, then its function, or a map's item. */
 static inline int push_own (lua_State *L, const struct task *task) {
   const struct group *group = task->group;
@@ -85,7 +78,7 @@ static inline int push_function (lua_State *L, struct task *task) {
     return 2;
   }
   if (push_own (L, task) == LUA_TFUNCTION) {
-    wants = wants_task_object (L);
+    wants = !arity_is_plain (L, group->host);
   } else if (lua_getmetatable (L, -1)) {
     /* Most likely a promise, which runs as its own await; a callable one is called. */
     bool promise;

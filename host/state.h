@@ -22,6 +22,7 @@ struct tracer;
 struct progress;
 struct clock;
 struct events;
+struct arities;
 
 /* Fixed slots on the stack of the scheduler's own thread: values that C needs at hand without a
    search. Reading and writing them never allocates, so never raises. */
@@ -41,6 +42,7 @@ enum slot {
   SLOT_THROWN_INFO, /* … and the traceback of that */
   SLOT_FAILED,      /* error → record of the last task that failed by it: weak keys */
   SLOT_PROMISES,    /* every promise object that could be rejected unseen: weak keys */
+  SLOT_CANARY,      /* something that is nobody's: weak values, see arity.c */
   SLOT_CONTEXTS,    /* address of a table of task-local values → the table: weak values */
   SLOT_SELF,        /* metatables */
   SLOT_TASK,
@@ -139,6 +141,9 @@ struct allua {
   size_t pool_least; /* fewest in the pool since sched_rest */
   size_t live_tasks, live_coroutines;
 
+  /* arity */
+  struct arities *arities; /* made for the second group */
+
   /* timer */
   size_t timer_count;
   uint64_t timer_seq, timer_armed;
@@ -169,6 +174,7 @@ struct allua {
   /* group */
   struct group *loaded;       /* what SLOT_GROUP holds */
   int live_places, live_free; /* of SLOT_LIVE; the first free one, 0: none */
+  int live_left;              /* before that, the one that was left last, 0: none */
   struct group *roots;        /* groups without an owner */
   size_t live_groups;
   void (*ended) (allua *host, struct task *task, int results); /* settle's … */

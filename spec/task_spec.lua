@@ -32,6 +32,62 @@ describe("task", function()
     assert.equal("a", finished)
   end)
 
+  it("is there for functions that lie where collected ones were, which had no use for it", function()
+    local function with_one(self)
+      return self
+    end
+    local function fresh(taking)
+      local tasks = {}
+      for i = 1, 20 do
+        if taking then
+          tasks[i] = function(_, task)
+            return task ~= nil and task.name == i
+          end
+        else
+          tasks[i] = function(self)
+            return self and i
+          end
+        end
+      end
+      return tasks
+    end
+    all({ with_one })
+    for round = 1, 50 do
+      local tasks = fresh(round % 2 == 0)
+      for _ = 1, 3 do -- known from the second time on
+        local results = all(tasks)
+        for i = 1, 20 do
+          assert.equal(round % 2 == 0 or i, results[i])
+        end
+      end
+      tasks = nil -- luacheck: ignore
+      collectgarbage()
+    end
+  end)
+
+  it("is there for a function that takes it, however many have been called that do not", function()
+    local function plain(self)
+      return self and 1
+    end
+    local function taking(_, task)
+      return task.name
+    end
+    local function varying(...)
+      return select("#", ...)
+    end
+    for _ = 1, 200 do
+      local tasks = { taking = taking, varying = varying }
+      for i = 1, 100 do
+        tasks[i] = i % 2 == 0 and plain or function()
+          return i
+        end
+      end
+      local results = all(tasks)
+      assert.equal("taking", results.taking)
+      assert.equal(2, results.varying)
+    end
+  end)
+
   it("has the signal of its group, the same for all the tasks of it", function()
     local function signal(_, task)
       return task.signal
