@@ -43,7 +43,7 @@ static enum status status_of (lua_State *L, lua_State *co) {
 /* Push an error on L for a coroutine that cannot take these arguments. */
 static bool refuse (lua_State *L, lua_State *co, int arguments) {
   enum status status = status_of (L, co);
-  if (!lua_checkstack (co, arguments + 1)) {
+  if (arguments && !lua_checkstack (co, arguments)) {
     lua_pushliteral (L, "too many arguments to resume");
   } else if (status == DEAD) {
     lua_pushliteral (L, "cannot resume dead coroutine");
@@ -54,6 +54,8 @@ static bool refuse (lua_State *L, lua_State *co, int arguments) {
   }
   return true;
 }
+
+enum { FEW = LUA_MINSTACK / 2 }; /* results that there is room for in any case */
 
 /* Resume co with what was moved there; the consumer's context is in `place` of L. Returns the number of
    values moved to L (from its yield or return), -1 with an error on L, or -2 when the task must wait. */
@@ -82,7 +84,7 @@ static int resume (lua_State *L, allua *host, lua_State *co, int place, int argu
   if (task)
     task->context = lua_touserdata (L, place);
   if (status == LUA_OK || status == LUA_YIELD) {
-    if (!lua_checkstack (L, results + 1)) {
+    if (results >= FEW && !lua_checkstack (L, results + 1)) {
       lua_pop (co, results);
       lua_pushliteral (L, "too many results to resume");
       return -1;

@@ -204,7 +204,7 @@ static bool is_open_chain (const struct task *reader, const struct task *target)
   const struct task *ahead = target, *behind = reader;
   if (!group_needs_all (group) || !group_is_waited (group))
     return false;
-  while (ahead != reader && behind != target && ahead->group == group && behind->group == group) {
+  while (ahead != reader && ahead->group == group && behind->group == group) {
     const struct promise *promise = ahead->on;
     if (ahead->state != TASK_WAITING)
       return true;

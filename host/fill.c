@@ -46,26 +46,43 @@ static void check_count (lua_State *L, enum group_kind kind, lua_Unsigned count)
    more than MOST_NAMES tasks, in a table there. */
 struct found {
   uint32_t count;
-  bool list;          /* its keys are 1 … count after all */
-  bool adopts;        /* there are promises */
-  uint64_t hash;      /* of its names */
-  struct name *names; /* in the order in which they were met: `few`, or the host's */
+  bool list;     /* its keys are 1 … count after all */
+  bool adopts;   /* there are promises */
+  uint64_t hash; /* of its names */
+  struct name *
+      names; /* in the order in which they were met: `few`, or the host's; strings up to MOST_NAMES by
+                         their identity until read_names */
   struct name few[32];
 };
 
-/* Check and note the name under the top; returns whether it is one of a list of this length. */
-static bool note_name (lua_State *L, lua_Unsigned length, struct name *name) {
-  if (lua_type (L, -2) == LUA_TSTRING) {
+/* Check and read the name at `index`; returns whether it is one of a list of this length. */
+static bool read_name (lua_State *L, int index, lua_Unsigned length, struct name *name) {
+  if (lua_type (L, index) == LUA_TSTRING) {
     size_t bytes;
-    name->string = lua_tolstring (L, -2, &bytes);
+    name->string = lua_tolstring (L, index, &bytes);
     name->number = (int64_t)bytes;
     return false;
   }
-  if (!lua_isinteger (L, -2))
-    luaL_error (L, "task names are strings or integers (got %s)", luaL_typename (L, -2));
+  if (!lua_isinteger (L, index))
+    luaL_error (L, "task names are strings or integers (got %s)", luaL_typename (L, index));
   name->string = NULL;
-  name->number = lua_tointeger (L, -2);
+  name->number = lua_tointeger (L, index);
   return (lua_Unsigned)name->number - 1u < length;
+}
+
+/* Note the identity of the name under the top, which tells whether it is known already; to be read and checked if
+   it is not. */
+static bool note_name (lua_State *L, lua_Unsigned length, struct name *name) {
+  name->string = lua_topointer (L, -2);
+  name->number = 0;
+  return !name->string && read_name (L, -2, length, name);
+}
+
+/* Read those names above `base` of which the identity was noted. */
+static void read_names (lua_State *L, int base, struct name *names, uint32_t count) {
+  uint32_t i;
+  for (i = 0; i < count; i++)
+    read_name (L, base + 1 + 2 * (int)i, 0, &names[i]);
 }
 
 /* Room for so many names; the host has it, so that it is not lost when something raises. */
@@ -136,7 +153,8 @@ static void find_tasks (lua_State *L, allua *host, enum group_kind kind, lua_Uns
       grow_names (L, host, found, count);
       room = host->names_size;
     }
-    if (!note_name (L, length, &found->names[count]))
+    if (!(count < MOST_NAMES ? note_name (L, length, &found->names[count])
+                             : read_name (L, -2, length, &found->names[count])))
       found->list = false;
     hash = shape_hash (hash, &found->names[count]);
     if (!lua_isfunction (L, -1) && check_other (L, host, lua_gettop (L) - 1, lua_gettop (L)))
@@ -146,8 +164,10 @@ static void find_tasks (lua_State *L, allua *host, enum group_kind kind, lua_Uns
         luaL_checkstack (L, 2 * CHUNK + LUA_MINSTACK, NULL);
       lua_pushvalue (L, -2);
     } else {
-      if (count == MOST_NAMES)
+      if (count == MOST_NAMES) {
+        read_names (L, base, found->names, MOST_NAMES);
         move_kept (L, base);
+      }
       keep_pair (L, base + 1, (lua_Integer)count);
     }
   }
@@ -208,7 +228,7 @@ static void fill_shape (lua_State *L, allua *host, int base, struct shape *shape
   if (!places) {
     error_raise_memory (L, host);
   }
-  /* Nothing in these can raise: all has its place. */
+  /* Nothing from here on can raise: all has its place. */
   order = names_order (found->names, places, places + shape->size, shape->size);
   if (shape->tabled) {
     take_many (L, base, shape, order);
@@ -228,6 +248,8 @@ static struct group *fill_named (lua_State *L, allua *host, enum group_kind kind
   struct shape *shape = shape_recall (L, host, found->names, found->count, found->hash);
   if (!shape) {
     shape = shape_new (L, found->names, found->count, found->hash);
+    if (!shape->tabled)
+      read_names (L, base, found->names, found->count);
     fill_shape (L, host, base, shape, found);
   }
   group->shape = shape;

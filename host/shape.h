@@ -17,8 +17,9 @@ struct shape {
   bool tabled;          /* more than MOST_NAMES: they are in a table */
   struct name_map *map; /* from names to numbers; made when first asked, in VALUE_MAP */
   uint64_t hash;        /* of the names, in the order in which they were met */
-  struct name
-      names[]; /* in that order, if not tabled; behind them their numbers in the order of start */
+  struct name names
+      []; /* in that order, if not tabled: integers, or what strings are known by (lua_topointer);
+                          behind them their numbers in the order of start */
 };
 
 /* The user values of a shape. */
@@ -33,7 +34,7 @@ static inline uint64_t shape_hash (uint64_t hash, const struct name *name) {
   return (hash ^ hash >> 29) * 0x9e3779b97f4a7c15u;
 }
 
-/* Push the remembered shape of these names, met in this order, or nothing. */
+/* Push the remembered shape of these names, met in this order, or nothing. Strings are known by lua_topointer. */
 struct shape *shape_recall (lua_State *L, allua *host, const struct name *names, uint32_t size,
                             uint64_t hash);
 

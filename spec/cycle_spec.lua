@@ -676,6 +676,33 @@ describe("finding circles in a chain", function()
     end)
   end
 
+  it("closed by its last wait is found there, in whatever order the others were made", function()
+    local function name(i)
+      return ("t%03d"):format(i)
+    end
+    for n = 2, 40 do
+      for _, case in ipairs(orders) do
+        local order, gates, tasks = case[2](n), {}, {}
+        for i = 1, n do
+          gates[i] = allua.promise()
+          tasks[name(order[i])] = function(self)
+            gates[i]:await()
+            if gates[i + 1] then
+              gates[i + 1]:resolve()
+            end
+            return self[name(order[i] % n + 1)]
+          end
+        end
+        function tasks.opener()
+          gates[1]:resolve()
+        end
+        local message = raised(all, tasks)
+        assert.is_true(says(message, "circular dependency: " .. name(order[n]) .. " -> "), tostring(message))
+        assert.equal("fulfilled", gates[n].status)
+      end
+    end
+  end)
+
   it("closed into a circle of a hundred thousand is found by its last read", function()
     local n = size.of(100000)
     local tasks = {}
