@@ -36,7 +36,7 @@ DEPENDENCIES = -MMD -MP -MF $@.d -MT $@
 
 # The program carries Lua, luv and cjson inside; -E lets C modules find Lua's functions there.
 PROGRAM_LIBS = -Wl,-E -Wl,--exclude-libs,liblua5.4-cjson.a \
-  -l:liblua5.4-luv.a -l:liblua5.4-cjson.a -l:liblua5.4.a -luv -ledit -lm -ldl
+  -l:liblua5.4-luv.a -l:liblua5.4-cjson.a -l:liblua5.4.a -luv -lm -ldl
 LIBRARY_LIBS = -llua5.4-luv -llua5.4-cjson -llua5.4 -luv
 # A stock Lua has its own liblua inside.
 MODULE_LIBS = -llua5.4-luv -llua5.4-cjson -luv
@@ -127,7 +127,7 @@ uninstall:
 
 deps-build: PACKAGES = build-essential git libcurl4-openssl-dev libedit-dev liblua5.4-dev libpq-dev libsqlite3-dev libssl-dev libuv1-dev \
   lua-cjson lua-cjson-dev lua-luv lua-luv-dev pkg-config
-deps-test: PACKAGES = curl libcurl4 libnginx-mod-stream libpq5 libsqlite3-0 libssl3 lua-busted lua-luaossl lua5.4 microsocks \
+deps-test: PACKAGES = curl libcurl4 libedit2 libnginx-mod-stream libpq5 libsqlite3-0 libssl3 lua-busted lua-luaossl lua5.4 microsocks \
   nghttp2-client nginx-light openssl postgresql procps tinyproxy-bin wrk
 deps-dev: PACKAGES = ca-certificates clang clang-format clang-tidy cppcheck libc6-dbg \
   libclang-rt-14-dev lua-check node-llhttp valgrind $(if $(shell which npm),,npm)

@@ -301,7 +301,7 @@ static void push_context (lua_State *L) {
   lua_setmetatable (L, -2);
 }
 
-/* Load one module of the Lua half: upvalue 2 is its place in the list. */
+/* Load one module of the Lua half, which gets its name and "allua.core": upvalue 2 is its place in the list. */
 static int load_module (lua_State *L) {
   allua *host = host_of (L);
   const struct builtin *module = &builtin_modules[lua_tointeger (L, lua_upvalueindex (2))];
@@ -318,7 +318,10 @@ static int load_module (lua_State *L) {
   if (status != LUA_OK)
     return lua_error (L);
   lua_pushvalue (L, 1);
-  lua_call (L, 1, 1);
+  luaL_getsubtable (L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  lua_getfield (L, -1, "allua.core");
+  lua_remove (L, -2);
+  lua_call (L, 2, 1);
   return 1;
 }
 
@@ -355,6 +358,36 @@ static int core_load (lua_State *L) {
     lua_setfield (L, 2, name);
   }
   return 1;
+}
+
+static int required (lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  (void)ctx;
+  return lua_gettop (L);
+}
+
+/* allua.require: that of the Lua half (upvalue 2), which is loaded for the first module that is not there. */
+static int lua_require (lua_State *L) {
+  lua_settop (L, 1);
+  if (lua_type (L, 1) == LUA_TSTRING) {
+    luaL_getsubtable (L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushvalue (L, 1);
+    lua_gettable (L, 2);
+    if (lua_toboolean (L, -1))
+      return 1;
+    lua_settop (L, 1);
+  }
+  if (lua_isnil (L, lua_upvalueindex (2))) {
+    lua_pushvalue (L, lua_upvalueindex (1));
+    lua_pushcclosure (L, core_load, 1);
+    lua_pushliteral (L, "allua.require");
+    lua_call (L, 1, 1);
+    lua_replace (L, lua_upvalueindex (2));
+  }
+  lua_pushvalue (L, lua_upvalueindex (2));
+  lua_insert (L, 1);
+  lua_callk (L, 1, LUA_MULTRET, 0, required);
+  return lua_gettop (L);
 }
 
 static const luaL_Reg functions[] = { { "sleep", lib_sleep },
@@ -408,6 +441,8 @@ static int make (lua_State *L) {
   blob_open (L);
   sqlite_open (L);
   postgres_open (L);
+  lua_pushvalue (L, -2);
+  lua_setfield (L, -2, "loaded"); /* whatever a script makes of package.loaded */
   lua_pushvalue (L, -1);
   lua_setfield (L, -3, "allua.core");
   lua_createtable (L, 0, 32);
@@ -417,6 +452,10 @@ static int make (lua_State *L) {
   luaL_setfuncs (L, functions, 1);
   coroutine_push (L, host);
   lua_setfield (L, -2, "coroutine");
+  lua_pushvalue (L, lua_upvalueindex (1));
+  lua_pushnil (L);
+  lua_pushcclosure (L, lua_require, 2);
+  lua_setfield (L, -2, "require");
   clock_open (L, host);
   push_context (L);
   lua_setfield (L, -2, "context");

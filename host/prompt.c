@@ -20,9 +20,44 @@
 #include <lauxlib.h>
 
 #include "allua.h"
+#include "library.h"
 #include "prompt.h"
 
 #define HISTORY_LINES 1000
+
+/* libedit, with what it needs in turn, is loaded for a prompt: scripts start without it. */
+#define EDIT_NAMES(X)                                                                              \
+  X (readline)                                                                                     \
+  X (rl_initialize)                                                                                \
+  X (rl_prep_terminal)                                                                             \
+  X (rl_deprep_terminal)                                                                           \
+  X (rl_resize_terminal)                                                                           \
+  X (rl_forced_update_display)                                                                     \
+  X (rl_readline_name)                                                                             \
+  X (rl_catch_signals)                                                                             \
+  X (rl_inhibit_completion)                                                                        \
+  X (rl_getc_function)                                                                             \
+  X (using_history)                                                                                \
+  X (add_history)                                                                                  \
+  X (clear_history)                                                                                \
+  X (stifle_history)
+
+/* Its functions, and pointers to its variables. */
+static struct {
+#define EDIT_FIELD(name) __typeof__ (name) *name;
+  EDIT_NAMES (EDIT_FIELD)
+#undef EDIT_FIELD
+} edit;
+
+static void load_edit (lua_State *L) {
+#define EDIT_NAME(name) #name,
+  static const char *const names[] = { EDIT_NAMES (EDIT_NAME) };
+#undef EDIT_NAME
+  void *found[sizeof names / sizeof *names];
+  _Static_assert(sizeof found == sizeof edit, "one pointer a name");
+  library_load (L, "libedit.so.2", "libedit2", names, found, sizeof names / sizeof *names);
+  memcpy (&edit, found, sizeof edit);
+}
 
 /* The upvalue of each function. */
 struct prompt {
@@ -63,9 +98,9 @@ static int next_byte (void) {
       continue;
     if (read (ready[0].fd, &byte, 1) != 1 || byte == GIVE_UP)
       return -1;
-    rl_deprep_terminal ();
-    rl_prep_terminal (0);
-    rl_forced_update_display ();
+    edit.rl_deprep_terminal ();
+    edit.rl_prep_terminal (0);
+    edit.rl_forced_update_display ();
   }
   return read (STDIN_FILENO, &byte, 1) == 1 ? byte : -1;
 }
@@ -90,7 +125,7 @@ static int next_character (FILE *input) {
       memset (&state, 0, sizeof state);
   } while (n > 1);
   flockfile (stdout);
-  rl_resize_terminal ();
+  edit.rl_resize_terminal ();
   return character;
 }
 
@@ -99,7 +134,7 @@ static void restore_terminal (void) {
     tcsetattr (STDIN_FILENO, TCSADRAIN, &reading->before);
 }
 
-static void edit (void *data) {
+static void edit_line (void *data) {
   struct reading *r = data;
   struct termios raw;
   uselocale (r->locale);
@@ -110,7 +145,7 @@ static void edit (void *data) {
   raw = r->before;
   raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
   tcsetattr (STDIN_FILENO, TCSADRAIN, &raw);
-  r->line = readline (r->prompt);
+  r->line = edit.readline (r->prompt);
   restore_terminal ();
   funlockfile (stdout);
   uv_async_send (&r->over);
@@ -214,7 +249,7 @@ static int start (uv_loop_t *loop, locale_t locale, const char *prompt, allua_pr
     reading = r;
     sigfillset (&all); /* signals are for the loop's thread */
     pthread_sigmask (SIG_SETMASK, &all, &before);
-    error = uv_thread_create (&r->thread, edit, r);
+    error = uv_thread_create (&r->thread, edit_line, r);
     pthread_sigmask (SIG_SETMASK, &before, NULL);
   }
   if (error) {
@@ -244,7 +279,7 @@ static int prompt_add_history (lua_State *L) {
   /* The editing thread may be looking at it. */
   if (reading)
     return luaL_error (L, "add_history: a line is being read");
-  add_history (line);
+  edit.add_history (line);
   return 0;
 }
 
@@ -262,7 +297,7 @@ static locale_t terminal_locale (void) {
 
 static int prompt_gc (lua_State *L) {
   struct prompt *prompt = lua_touserdata (L, 1);
-  clear_history ();
+  edit.clear_history ();
   if (prompt->locale)
     freelocale (prompt->locale);
   return 0;
@@ -276,6 +311,7 @@ int prompt_open (lua_State *L) {
   };
   struct prompt *prompt;
   locale_t before;
+  load_edit (L);
   luaL_newlibtable (L, functions);
   prompt = lua_newuserdatauv (L, sizeof *prompt, 0);
   *prompt = (struct prompt){ 0 };
@@ -285,13 +321,13 @@ int prompt_open (lua_State *L) {
   lua_setmetatable (L, -2);
   prompt->locale = terminal_locale ();
   before = uselocale (prompt->locale);
-  rl_readline_name = "allua"; /* in ~/.editrc, lines may begin with allua: */
-  rl_catch_signals = 0;
-  rl_inhibit_completion = 1; /* Tab would complete the names of files */
-  rl_getc_function = next_character;
-  rl_initialize ();
-  using_history ();
-  stifle_history (HISTORY_LINES);
+  *edit.rl_readline_name = "allua"; /* in ~/.editrc, lines may begin with allua: */
+  *edit.rl_catch_signals = 0;
+  *edit.rl_inhibit_completion = 1; /* Tab would complete the names of files */
+  *edit.rl_getc_function = next_character;
+  edit.rl_initialize ();
+  edit.using_history ();
+  edit.stifle_history (HISTORY_LINES);
   uselocale (before);
   /* Whoever calls exit while a line is being edited leaves the terminal as it was. */
   atexit (restore_terminal);

@@ -2,6 +2,7 @@
 
 local allua = require("allua")
 local errors = require("spec.support.errors")
+local host = require("spec.support.host")
 local uv = require("luv")
 
 require("spec.support.leftovers")()
@@ -344,6 +345,26 @@ describe("require otherwise", function()
     assert.matches("module 'allua-spec-nowhere' not found:", err, 1, true)
     assert.matches("no field package.preload['allua-spec-nowhere']", err, 1, true)
     assert.matches("no file '" .. folder .. "/allua-spec-nowhere.lua'", err, 1, true)
+  end)
+
+  it("says who required what is not there", function()
+    local err = errors.raised(function()
+      local found = require("allua-spec-nowhere")
+      return found
+    end)
+    assert.matches("^spec/require_spec.lua:%d+: module 'allua%-spec%-nowhere' not found", err)
+  end)
+
+  it("does its work whatever a script has made of the globals", function()
+    local result = host.eval([[
+      local require, print = require, print
+      package.preload.made = function(name, data)
+        return { name, data }
+      end
+      _G.require, _G.package.loaded, _G.package = nil, {}, nil
+      print(require("made")[2])
+    ]])
+    assert.same({ "", ":preload:\n", 0 }, { result.err, result.out, result.code })
   end)
 
   it("says where a module is wrong", function()

@@ -3,7 +3,6 @@ local lazy = {
   retry = true,
   promisify = true,
   waterfall = true,
-  require = true,
   serve = true,
   http_error = "serve",
   fetch = true,

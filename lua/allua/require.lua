@@ -1,17 +1,17 @@
 -- A `require` through which waits pass: a module may wait while it loads, and two tasks that require it
--- load it once. Otherwise it does what Lua's own does.
-local core = require("allua.core")
-local package, type, error, ipairs, tostring = package, type, error, ipairs, tostring
+-- load it once. Otherwise it does what Lua's own does. allua.require calls this, from C.
+local _, core = ... -- not by `require`: a script may have put something else in its place
+local loaded = core.loaded
+local package, type, error, ipairs, tostring = loaded.package, type, error, ipairs, tostring
 local concat, is_within, task_of = table.concat, core.within, core.task
 
-local loaded = package.loaded
 local loading = {} -- name → { task, promise }: under way
 local wants = {} -- task → the name that it waits for
 
 local function find(name)
   local searchers = package.searchers
   if type(searchers) ~= "table" then
-    error("'package.searchers' must be a table", 3)
+    error("'package.searchers' must be a table", 4)
   end
   local messages = {}
   for _, searcher in ipairs(searchers) do
@@ -22,7 +22,7 @@ local function find(name)
       messages[#messages + 1] = loader:find("^\n") and loader or "\n\t" .. loader
     end
   end
-  error("module '" .. name .. "' not found:" .. concat(messages), 3)
+  error("module '" .. name .. "' not found:" .. concat(messages), 4)
 end
 
 -- Whether the module's loading waits for the running task: straight, or through other modules.
@@ -61,7 +61,7 @@ local function require(name)
   if type(name) == "number" then
     name = tostring(name)
   elseif type(name) ~= "string" then
-    error("bad argument #1 to 'require' (string expected, got " .. (name == nil and "no value" or type(name)) .. ")", 2)
+    error("bad argument #1 to 'require' (string expected, got " .. (name == nil and "no value" or type(name)) .. ")", 3)
   end
   local value = loaded[name]
   if value then
@@ -74,7 +74,7 @@ local function require(name)
     if not entry then
       return load(name)
     elseif is_cycle(entry) then
-      error("module '" .. name .. "' is required while it loads", 2)
+      error("module '" .. name .. "' is required while it loads", 3)
     end
     wants[task] = name
     entry.promise:await()
