@@ -44,7 +44,7 @@
 
 /* Its functions, and pointers to its variables. */
 static struct {
-#define EDIT_FIELD(name) __typeof__ (name) *name;
+#define EDIT_FIELD(name) __typeof__ (name) *(name);
   EDIT_NAMES (EDIT_FIELD)
 #undef EDIT_FIELD
 } edit;
