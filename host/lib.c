@@ -24,6 +24,7 @@
 #include "shape.h"
 #include "signal.h"
 #include "sqlite.h"
+#include "sqlite_query.h"
 #include "tracer.h"
 #include "watch.h"
 
@@ -440,6 +441,7 @@ static int make (lua_State *L) {
   json_open (L);
   blob_open (L);
   sqlite_open (L);
+  sqlite_query_open (L);
   postgres_open (L);
   lua_pushvalue (L, -2);
   lua_setfield (L, -2, "loaded"); /* whatever a script makes of package.loaded */

@@ -8,7 +8,8 @@ enum promise_status { PROMISE_PENDING, PROMISE_FULFILLED, PROMISE_REJECTED };
 
 enum promise_kind {
   PROMISE_OF_TASK, /* inside a struct task; its values are in the task's group */
-  PROMISE_BY_HAND  /* inside a struct allua_promise; its values are in that userdata */
+  PROMISE_BY_HAND, /* inside a struct allua_promise; its values are in that userdata */
+  PROMISE_OF_OP    /* inside a struct op; has no values */
 };
 
 /* Settles once. The waiters are a ring through the tasks themselves: waiting allocates nothing. */

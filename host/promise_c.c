@@ -4,14 +4,21 @@
 #include <stdio.h>
 
 #include "loop.h"
+#include "op.h"
 #include "promise_block.h"
 #include "promise_object.h"
 #include "sched.h"
 
 void promise_c_abandoned (allua *host, struct promise *own) {
   struct allua_promise *promise = promise_block_of (own);
-  void (*cancel) (void *) = promise->cancel;
-  void *data = promise->cancel_data;
+  void (*cancel) (void *);
+  void *data;
+  if (own->kind == PROMISE_OF_OP) {
+    op_abandoned (host, own);
+    return;
+  }
+  cancel = promise->cancel;
+  data = promise->cancel_data;
   if (!cancel || own->status != PROMISE_PENDING)
     return;
   promise->stored = true;

@@ -5,6 +5,7 @@
 #include "cycle.h"
 #include "deadlock.h"
 #include "error.h"
+#include "op.h"
 #include "outcome.h"
 #include "promise_block.h"
 #include "promise_c.h"
@@ -37,6 +38,8 @@ void promise_object_stands_for (allua_promise *promise, const char *what) {
 }
 
 const char *promise_object_what (struct promise *promise) {
+  if (promise->kind == PROMISE_OF_OP)
+    return op_of (promise)->what;
   return promise_is_by_hand (promise) ? promise_block_of (promise)->what : NULL;
 }
 

@@ -50,8 +50,14 @@ void sched_interrupt (allua *host, struct task *task, enum task_wake wake) {
   if (task->wait == WAIT_PROMISE) {
     struct promise *promise = task->on;
     promise_remove_waiter (promise, task);
-    if (promise->kind == PROMISE_BY_HAND && !promise->waiters && wake == WAKE_CANCEL)
-      host->abandoned (host, promise);
+    if (promise->kind != PROMISE_OF_TASK) {
+      /* First: the promise may go as it is abandoned. */
+      task->wake = (uint8_t)wake;
+      sched_ready (host, task);
+      if (!promise->waiters && wake == WAKE_CANCEL)
+        host->abandoned (host, promise);
+      return;
+    }
   } else if (task->wait == WAIT_TIMER)
     timer_stop (host, &task->timer);
   task->wake = (uint8_t)wake;

@@ -4,14 +4,11 @@
 #include <string.h>
 
 #include "error.h"
-#include "promise_object.h"
-#include "sqlite_host.h"
+#include "sqlite_lane.h"
 #include "sqlite_value.h"
 
 #define CONNECTION "allua.sqlite"
 #define POOL "allua.sqlite_pool"
-
-enum { MOST_PARAMETERS = 32766 };
 
 /* ── jobs ── */
 
@@ -23,21 +20,20 @@ static struct sqlite_host_connection *check (lua_State *L) {
   return connection;
 }
 
-static struct sqlite_job *new_job (struct sqlite_host_pool *pool,
-                                   struct sqlite_host_connection *connection, enum sqlite_work work,
-                                   const char *sql, size_t length, int parameters, size_t bytes) {
-  struct sqlite_job *job;
-  sqlite_host_sweep (pool);
-  job = sqlite_job_new (&pool->shared, work, sql, length, parameters, bytes);
-  if (job && connection)
-    job->connection = &connection->thread;
-  return job;
+static struct sqlite_host_pool *pool_of (struct sqlite_host_connection *connection) {
+  return (struct sqlite_host_pool *)connection->thread.pool;
 }
 
-/* Have it done, and wait for it. The promise is on top of the stack. */
-static int submit (lua_State *L, struct sqlite_job *job, allua_promise *promise) {
-  sqlite_host_submit (job, promise);
-  return allua_await (L, promise);
+static int done (lua_State *L, int status, lua_KContext job) {
+  int count;
+  op_waited (L, host_of (L), status);
+  count = sqlite_host_take (L, (struct sqlite_host_job *)job);
+  return count < 0 ? lua_error (L) : count;
+}
+
+/* Wait for it; with what it is for at the bottom of the stack, which keeps that. */
+static int await (lua_State *L, struct task *task, struct sqlite_host_job *job) {
+  return op_await (L, host_of (L), task, &job->op, (lua_KContext)job, done);
 }
 
 /* self:run / start (sql, parameters, count [, limit]), self:script (sql); connection NULL: any of the pool's */
@@ -45,32 +41,32 @@ static int run_sql (lua_State *L, struct sqlite_host_pool *pool,
                     struct sqlite_host_connection *connection, enum sqlite_work work) {
   size_t length, bytes = 0;
   const char *sql = luaL_checklstring (L, 2, &length);
-  lua_Integer count = work == SQLITE_SCRIPT ? 0 : luaL_checkinteger (L, 4);
+  int i, wrong, count = work == SQLITE_SCRIPT ? 0 : (int)luaL_checkinteger (L, 4);
   lua_Integer limit = luaL_optinteger (L, 5, 1);
-  struct sqlite_job *job;
-  allua_promise *promise;
+  struct sqlite_host_job *job;
+  struct task *task;
   if (memchr (sql, '\0', length))
     return luaL_error (L, "the SQL holds a NUL");
   luaL_argcheck (L, length <= INT32_MAX - 1, 2, "too long");
-  lua_settop (L, 4);
-  if (count) {
-    luaL_checktype (L, 3, LUA_TTABLE);
-    luaL_argcheck (L, count > 0 && count <= MOST_PARAMETERS, 4, "too many parameters");
-    bytes = sqlite_value_measure (L, 3, count);
-  }
-  luaL_checkstack (L, 4, NULL);
-  promise = allua_promise_new (L);
-  job = new_job (pool, connection, work, sql, length, (int)count, bytes);
-  if (!job)
-    return error_raise_memory (L, allua_of (L));
-  job->limit = (size_t)limit;
+  luaL_argcheck (L, count >= 0 && count <= SQLITE_MOST_PARAMETERS, 4, "too many parameters");
+  lua_settop (L, 3);
   if (count)
-    sqlite_value_copy (L, 3, job);
-  return submit (L, job, promise);
-}
-
-static struct sqlite_host_pool *pool_of (struct sqlite_host_connection *connection) {
-  return (struct sqlite_host_pool *)connection->thread.pool;
+    luaL_checktype (L, 3, LUA_TTABLE);
+  luaL_checkstack (L, count + LUA_MINSTACK, "too many parameters");
+  for (i = 1; i <= count; i++)
+    lua_rawgeti (L, 3, i);
+  wrong = sqlite_value_measure (L, 4, count, &bytes);
+  if (wrong)
+    return sqlite_value_refuse (L, 4, wrong);
+  task = task_enter (L, host_of (L));
+  job = sqlite_host_job_new (L, pool, connection, work, sql, length, count, bytes);
+  job->thread.limit = (size_t)limit;
+  sqlite_value_copy (L, 4, &job->thread);
+  if (connection)
+    sqlite_host_submit (job);
+  else
+    sqlite_lane_enter (job);
+  return await (L, task, job);
 }
 
 static int connection_run (lua_State *L) {
@@ -88,38 +84,46 @@ static int connection_start (lua_State *L) {
   return run_sql (L, pool_of (connection), connection, SQLITE_START);
 }
 
-/* A job without SQL. */
-static int run_plain (lua_State *L, enum sqlite_work work) {
+/* A job without parameters and rows to begin with. */
+static int run_plain (lua_State *L, enum sqlite_work work, const char *sql, size_t length,
+                      int flags, lua_Integer limit) {
   struct sqlite_host_connection *connection = check (L);
-  lua_Integer limit = luaL_optinteger (L, 2, 1);
-  allua_promise *promise;
-  struct sqlite_job *job;
-  lua_settop (L, 1);
-  promise = allua_promise_new (L);
-  job = new_job (pool_of (connection), connection, work, "", 0, 0, 0);
-  if (!job)
-    return error_raise_memory (L, allua_of (L));
-  job->limit = (size_t)limit;
-  return submit (L, job, promise);
+  struct task *task = task_enter (L, host_of (L));
+  struct sqlite_host_job *job
+      = sqlite_host_job_new (L, pool_of (connection), connection, work, sql, length, 0, 0);
+  job->thread.flags = flags;
+  job->thread.limit = (size_t)limit;
+  sqlite_host_submit (job);
+  return await (L, task, job);
 }
 
 /* connection:fetch (limit) */
 static int connection_fetch (lua_State *L) {
-  return run_plain (L, SQLITE_FETCH);
+  return run_plain (L, SQLITE_FETCH, "", 0, 0, luaL_checkinteger (L, 2));
 }
 
 static int connection_stop (lua_State *L) {
-  return run_plain (L, SQLITE_STOP);
+  return run_plain (L, SQLITE_STOP, "", 0, 0, 0);
 }
 
 /* connection:shut (): the database is closed; then connection:close () gives the thread back. */
 static int connection_shut (lua_State *L) {
-  return run_plain (L, SQLITE_SHUT);
+  return run_plain (L, SQLITE_SHUT, "", 0, 0, 0);
+}
+
+/* connection:open (path, "r" or "rw"): a path may be a URI of SQLite's */
+static int connection_open (lua_State *L) {
+  size_t length;
+  const char *path = luaL_checklstring (L, 2, &length);
+  bool writes = strcmp (luaL_checkstring (L, 3), "rw") == 0;
+  return run_plain (L, SQLITE_OPEN, path, length,
+                    writes ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY, 0);
 }
 
 /* connection:serve (): from now on it may take the pool's jobs, until the pool lends it. */
 static int connection_serve (lua_State *L) {
-  sqlite_thread_lend (&check (L)->thread, false);
+  struct sqlite_host_connection *connection = check (L);
+  sqlite_lane_serve (pool_of (connection), connection);
   return 0;
 }
 
@@ -142,21 +146,6 @@ static int connection_close (lua_State *L) {
   return 0;
 }
 
-/* connection:open (path, "r" or "rw"): a path may be a URI of SQLite's */
-static int connection_open (lua_State *L) {
-  struct sqlite_host_connection *connection = check (L);
-  size_t length;
-  const char *path = luaL_checklstring (L, 2, &length);
-  bool writes = strcmp (luaL_checkstring (L, 3), "rw") == 0;
-  allua_promise *promise = allua_promise_new (L);
-  struct sqlite_job *job
-      = new_job (pool_of (connection), connection, SQLITE_OPEN, path, length, 0, 0);
-  if (!job)
-    return error_raise_memory (L, allua_of (L));
-  job->flags = writes ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
-  return submit (L, job, promise);
-}
-
 /* ── pools ── */
 
 static struct sqlite_host_pool *check_pool (lua_State *L) {
@@ -166,18 +155,58 @@ static struct sqlite_host_pool *check_pool (lua_State *L) {
   return pool;
 }
 
-/* pool:run (sql, parameters, count): on any of its connections that serves */
+/* pool:run (sql, parameters, count): on any of its connections that serves, when its turn comes */
 static int pool_run (lua_State *L) {
   return run_sql (L, check_pool (L), NULL, SQLITE_RUN);
 }
 
-/* pool:lend () → the key of a connection that served, and does so no more; nil: there is none */
-static int pool_lend (lua_State *L) {
-  struct sqlite_connection *connection = sqlite_pool_lend (&check_pool (L)->shared);
-  if (!connection)
-    return 0;
+static int lent (lua_State *L, int status, lua_KContext context) {
+  struct sqlite_host_job *job = (struct sqlite_host_job *)context;
+  struct sqlite_connection *connection;
+  op_waited (L, host_of (L), status);
+  if (job->refused)
+    return done (L, LUA_OK, context);
+  connection = job->lent;
+  sqlite_job_free (&job->thread);
   lua_pushlightuserdata (L, connection);
   return 1;
+}
+
+/* pool:lend () → the key of a connection that served, and does so no more, when its turn comes */
+static int pool_lend (lua_State *L) {
+  struct task *task = task_enter (L, host_of (L));
+  struct sqlite_host_job *job
+      = sqlite_host_job_new (L, check_pool (L), NULL, SQLITE_RUN, "", 0, 0, 0);
+  job->lends = true;
+  sqlite_lane_enter (job);
+  return op_await (L, host_of (L), task, &job->op, (lua_KContext)job, lent);
+}
+
+/* pool:spare (count): so many connections may be opened still */
+static int pool_spare (lua_State *L) {
+  check_pool (L)->lane.spare = (unsigned)luaL_checkinteger (L, 2);
+  return 0;
+}
+
+/* pool:is_short () → whether one more is wanted, and may be opened */
+static int pool_is_short (lua_State *L) {
+  lua_pushboolean (L, sqlite_lane_is_short (&check_pool (L)->lane));
+  return 1;
+}
+
+static int drained (lua_State *L, int status, lua_KContext job) {
+  op_waited (L, host_of (L), status);
+  sqlite_job_free (&((struct sqlite_host_job *)job)->thread);
+  return 0;
+}
+
+/* pool:drain (): refuses what is asked from now on, and what waits for its turn; gives when the rest is done */
+static int pool_drain (lua_State *L) {
+  struct task *task = task_enter (L, host_of (L));
+  struct sqlite_host_job *job
+      = sqlite_host_job_new (L, check_pool (L), NULL, SQLITE_RUN, "", 0, 0, 0);
+  sqlite_lane_close (job);
+  return op_await (L, host_of (L), task, &job->op, (lua_KContext)job, drained);
 }
 
 /* pool:connection () → a connection without a database yet, which does not serve */
@@ -225,19 +254,26 @@ static const luaL_Reg connection_methods[] = {
 };
 
 static const luaL_Reg pool_methods[] = { { "connection", pool_connection },
+                                         { "drain", pool_drain },
+                                         { "is_short", pool_is_short },
                                          { "lend", pool_lend },
                                          { "run", pool_run },
+                                         { "spare", pool_spare },
                                          { "__gc", pool_close },
                                          { NULL, NULL } };
 
-/* Made when it is first used: a program that has no database starts without it. */
-static void open_class (lua_State *L, const char *name, const luaL_Reg *methods) {
-  if (luaL_newmetatable (L, name)) {
-    luaL_setfuncs (L, methods, 0);
-    lua_pushvalue (L, -1);
-    lua_setfield (L, -2, "__index");
-  }
-  lua_pop (L, 1);
+static void push_class (lua_State *L, const char *name, const luaL_Reg *methods) {
+  if (!luaL_newmetatable (L, name))
+    return;
+  lua_pushvalue (L, lua_upvalueindex (1));
+  luaL_setfuncs (L, methods, 1);
+  lua_pushvalue (L, -1);
+  lua_setfield (L, -2, "__index");
+}
+
+void sqlite_push_classes (lua_State *L) {
+  push_class (L, POOL, pool_methods);
+  push_class (L, CONNECTION, connection_methods);
 }
 
 /* sqlite_pool (busy seconds, snapshots) → pool, without connections; `snapshots`: its jobs only read, and those
@@ -247,8 +283,7 @@ static int new_pool (lua_State *L) {
   bool snapshots = lua_toboolean (L, 2);
   struct sqlite_host *module;
   struct sqlite_host_pool **box, *pool;
-  open_class (L, CONNECTION, connection_methods);
-  open_class (L, POOL, pool_methods);
+  sqlite_push_classes (L);
   box = lua_newuserdatauv (L, sizeof *box, 0);
   *box = NULL;
   luaL_setmetatable (L, POOL);
@@ -271,11 +306,13 @@ static int new_pool (lua_State *L) {
   module->pools = pool;
   pool->box = box;
   *box = pool;
+  sqlite_lane_init (pool);
   sqlite_value_open (L, &pool->shared);
   return 1;
 }
 
 void sqlite_open (lua_State *L) {
-  lua_pushcfunction (L, new_pool);
+  lua_pushvalue (L, lua_upvalueindex (1));
+  lua_pushcclosure (L, new_pool, 1);
   lua_setfield (L, -2, "sqlite_pool");
 }

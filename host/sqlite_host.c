@@ -1,10 +1,12 @@
 #include "sqlite_host.h"
 
+#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
 #include "library.h"
-#include "promise_object.h"
+#include "sqlite_lane.h"
 #include "sqlite_value.h"
 
 static const char module_key;
@@ -47,67 +49,95 @@ static void push_failure (lua_State *L, const struct sqlite_job *job) {
   lua_setfield (L, -2, "code");
 }
 
-static int push_result (lua_State *L, void *data) {
-  struct sqlite_job *job = data;
+int sqlite_host_take (lua_State *L, struct sqlite_host_job *own) {
+  const struct sqlite_job *job = &own->thread;
   struct sqlite_host_pool *pool = (struct sqlite_host_pool *)job->pool;
-  bool failed = job->code != SQLITE_OK;
-  if (!L) {
-    sqlite_job_free (job);
-    return 0;
-  }
+  int count = -1;
   /* Where what follows raises, the next job of the pool frees this one. */
-  job->pushed = true;
+  own->pushed = true;
   pool->half_pushed++;
   luaL_checkstack (L, 12, NULL);
-  if (failed) {
+  if (own->refused) {
+    lua_pushliteral (L, "db: this database is closed");
+  } else if (job->code != SQLITE_OK) {
     push_failure (L, job);
-  } else {
-    if (job->shape)
-      sqlite_value_push (L, job);
-    else if (job->work == SQLITE_RUN || job->work == SQLITE_START || job->work == SQLITE_FETCH)
-      lua_createtable (L, 0, 0);
-    else
-      lua_pushnil (L);
+  } else if (own->want == SQLITE_WANT_CHANGES) {
+    lua_pushinteger (L, job->changes);
+    lua_pushinteger (L, job->last_id);
+    count = 2;
+  } else if (own->want == SQLITE_WANT_ALL) {
+    sqlite_value_push_rows (L, job);
     lua_pushboolean (L, job->ended);
     lua_pushinteger (L, job->changes);
     lua_pushinteger (L, job->last_id);
     lua_pushboolean (L, job->autocommit);
+    count = 5;
+  } else {
+    if (own->want == SQLITE_WANT_FIRST)
+      sqlite_value_push_first (L, job);
+    else
+      sqlite_value_push_rows (L, job);
+    count = 1;
   }
-  sqlite_job_free (job);
+  sqlite_job_free (&own->thread);
   pool->half_pushed--;
-  return failed ? lua_error (L) : 5;
+  return count;
 }
 
-static void forget (void *data) {
-  struct sqlite_job *job = data;
-  job->promise = NULL;
-  sqlite_thread_cancel (job);
+/* ── jobs ── */
+
+static void on_cancel (struct op *op) {
+  struct sqlite_host_job *job
+      = (struct sqlite_host_job *)((char *)op - offsetof (struct sqlite_host_job, op));
+  if (job->under_way) {
+    job->forgotten = true;
+    sqlite_thread_cancel (&job->thread);
+  } else {
+    sqlite_lane_forget (job);
+    sqlite_job_free (&job->thread);
+  }
 }
 
-void sqlite_host_submit (struct sqlite_job *job, allua_promise *promise) {
-  struct sqlite_host *module = module_of_job (job);
-  job->promise = promise;
-  job->under_way = true;
-  if (module->under_way++ == 0)
-    uv_ref ((uv_handle_t *)&module->async);
-  promise_object_stands_for (promise, "an SQL statement");
-  allua_promise_on_cancel (promise, forget, job);
-  sqlite_thread_submit (job, module->host->ready.first != NULL);
-}
-
-/* ── how all ends ── */
-
-void sqlite_host_sweep (struct sqlite_host_pool *pool) {
+/* Those whose values could not be pushed, for lack of memory. */
+static void sweep (struct sqlite_host_pool *pool) {
   struct sqlite_job *job, *next;
   if (!pool->half_pushed)
     return;
   pool->half_pushed = 0;
   for (job = pool->shared.jobs; job; job = next) {
     next = job->newer;
-    if (job->pushed)
+    if (((struct sqlite_host_job *)job)->pushed)
       sqlite_job_free (job);
   }
 }
+
+struct sqlite_host_job *sqlite_host_job_new (lua_State *L, struct sqlite_host_pool *pool,
+                                             struct sqlite_host_connection *connection,
+                                             enum sqlite_work work, const char *sql, size_t length,
+                                             int parameters, size_t bytes) {
+  struct sqlite_host_job *job;
+  sweep (pool);
+  job = (struct sqlite_host_job *)sqlite_job_new (&pool->shared, sizeof *job, work, sql, length,
+                                                  parameters, bytes);
+  if (!job)
+    error_raise_memory (L, pool->module->host);
+  memset ((char *)job + sizeof job->thread, 0, sizeof *job - sizeof job->thread);
+  job->thread.connection = connection ? &connection->thread : NULL;
+  op_init (&job->op, "a connection of the pool", on_cancel);
+  return job;
+}
+
+void sqlite_host_submit (struct sqlite_host_job *job) {
+  struct sqlite_host *module = module_of_job (&job->thread);
+  job->under_way = true;
+  job->op.what = "an SQL statement";
+  if (module->under_way++ == 0)
+    uv_ref ((uv_handle_t *)&module->async);
+  op_begin (module->host, &job->op);
+  sqlite_thread_submit (&job->thread, module->host->ready.first != NULL);
+}
+
+/* ── how all ends ── */
 
 /* What the threads have handed over is the loop's. */
 static void take_results (struct sqlite_host *module) {
@@ -150,20 +180,32 @@ static void close_module (struct sqlite_host *module) {
   uv_close ((uv_handle_t *)&module->async, on_module_closed);
 }
 
-static void forget_job (struct sqlite_host *module, struct sqlite_job *job) {
-  if (job->under_way && --module->under_way == 0)
+/* It is done: its task, if it waits still, goes on, and so does who waited for its place. */
+static void deliver (struct sqlite_host *module, struct sqlite_host_job *job) {
+  struct sqlite_host_pool *pool = (struct sqlite_host_pool *)job->thread.pool;
+  bool alone = job->alone;
+  job->under_way = false;
+  if (--module->under_way == 0)
     uv_unref ((uv_handle_t *)&module->async);
-  sqlite_job_free (job);
+  if (job->forgotten)
+    sqlite_job_free (&job->thread);
+  else
+    op_settle (module->host, &job->op);
+  if (alone)
+    sqlite_lane_leave (pool);
 }
 
 void sqlite_host_release (struct sqlite_host_pool *pool) {
   struct sqlite_host *module = pool->module;
   struct mem *mem = &module->mem;
   lua_State *L = module->host->main;
+  struct sqlite_job *job;
   if (pool->box || pool->shared.connections)
     return;
-  while (pool->shared.jobs)
-    forget_job (module, pool->shared.jobs);
+  while ((job = pool->shared.jobs)) {
+    op_forget (module->host, &((struct sqlite_host_job *)job)->op);
+    sqlite_job_free (job);
+  }
   sqlite_value_close (L, &pool->shared);
   *pool->previous = pool->next;
   if (pool->next)
@@ -188,8 +230,13 @@ void sqlite_host_finish (struct sqlite_host_connection *connection) {
   drop_results (module, &connection->thread);
   for (job = pool->shared.jobs; job; job = next) {
     next = job->newer;
-    if (job->connection == &connection->thread)
-      forget_job (module, job);
+    if (job->connection == &connection->thread && ((struct sqlite_host_job *)job)->under_way) {
+      /* The thread did not come to it. */
+      job->code = SQLITE_MISUSE;
+      free (job->message);
+      job->message = strdup ("the connection is closed");
+      deliver (module, (struct sqlite_host_job *)job);
+    }
   }
   if (connection->box)
     *connection->box = NULL;
@@ -208,23 +255,15 @@ static struct sqlite_host_connection *next_ended (struct sqlite_host *module) {
 static void on_async (uv_async_t *async) {
   struct sqlite_host *module = async->data;
   struct sqlite_host_connection *connection;
-  struct sqlite_job *job;
+  struct sqlite_host_job *job;
   take_results (module);
-  while ((job = module->results.first)) {
-    allua_promise *promise = job->promise;
-    module->results.first = job->next;
-    if (!job->next)
+  while ((job = (struct sqlite_host_job *)module->results.first)) {
+    module->results.first = job->thread.next;
+    if (!job->thread.next)
       module->results.end = &module->results.first;
-    if (--module->under_way == 0)
-      uv_unref ((uv_handle_t *)async);
-    job->under_way = false;
-    if (job->work == SQLITE_SHUT && job->code == SQLITE_OK)
-      job->connection->is_shut = true;
-    job->promise = NULL;
-    if (promise)
-      allua_promise_resolve (promise, push_result, job);
-    else
-      sqlite_job_free (job);
+    if (job->thread.work == SQLITE_SHUT && job->thread.code == SQLITE_OK)
+      job->thread.connection->is_shut = true;
+    deliver (module, job);
   }
   while ((connection = next_ended (module)))
     sqlite_host_finish (connection);

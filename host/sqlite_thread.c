@@ -30,21 +30,42 @@ void sqlite_shape_release (struct sqlite_shape *shape) {
     free (shape);
 }
 
-struct sqlite_job *sqlite_job_new (struct sqlite_pool *pool, enum sqlite_work work, const char *sql,
-                                   size_t length, int parameters, size_t bytes) {
+static struct sqlite_job *new_block (struct sqlite_pool *pool, size_t size) {
+  struct sqlite_job *spare = pool->spare;
+  if (size > SQLITE_BLOCK || !spare)
+    return malloc (size < SQLITE_BLOCK ? SQLITE_BLOCK : size);
+  pool->spare = spare->next;
+  pool->spares--;
+  return spare;
+}
+
+static void free_block (struct sqlite_pool *pool, struct sqlite_job *job) {
+  if (job->block > SQLITE_BLOCK || pool->spares == SQLITE_SPARE) {
+    free (job);
+    return;
+  }
+  job->next = pool->spare;
+  pool->spare = job;
+  pool->spares++;
+}
+
+struct sqlite_job *sqlite_job_new (struct sqlite_pool *pool, size_t size, enum sqlite_work work,
+                                   const char *sql, size_t length, int parameters, size_t bytes) {
   size_t values = (size_t)parameters * sizeof (struct sqlite_value);
-  struct sqlite_job *job = malloc (sizeof *job + values + bytes + length + 1 + SQLITE_ROOM);
+  size_t block = size + values + bytes + length + 1;
+  struct sqlite_job *job = new_block (pool, block);
   char *text;
   if (!job)
     return NULL;
   memset (job, 0, sizeof *job);
-  job->parameters = (struct sqlite_value *)(job + 1);
+  job->block = block < SQLITE_BLOCK ? SQLITE_BLOCK : block;
+  job->parameters = (struct sqlite_value *)((char *)job + size);
   text = (char *)job->parameters + values + bytes;
   memcpy (text, sql, length);
   text[length] = '\0';
   job->sql = text;
   job->bytes = job->room = text + length + 1;
-  job->size = SQLITE_ROOM;
+  job->size = job->block - block;
   job->sql_length = length;
   job->pool = pool;
   job->work = work;
@@ -66,7 +87,7 @@ void sqlite_job_free (struct sqlite_job *job) {
   free (job->message);
   if (job->bytes != job->room)
     free (job->bytes);
-  free (job);
+  free_block (job->pool, job);
 }
 
 /* ── queues, with the pool's mutex ── */
@@ -333,6 +354,10 @@ void sqlite_pool_destroy (struct sqlite_pool *pool) {
   for (job = pool->jobs; job; job = next) {
     next = job->newer;
     sqlite_job_free (job);
+  }
+  for (job = pool->spare; job; job = next) {
+    next = job->next;
+    free (job);
   }
   uv_mutex_destroy (&pool->mutex);
 }

@@ -89,6 +89,7 @@ struct sqlite_shape {
   char names[]; /* each with its NUL */
 };
 
+/* Begins what the room that makes the job knows of it. */
 struct sqlite_job {
   struct sqlite_job *next;           /* in a queue */
   struct sqlite_job *newer, **place; /* all of the pool's */
@@ -98,6 +99,7 @@ struct sqlite_job {
   enum sqlite_work work;
   const char *sql; /* behind the job, as are the parameters and, behind those, their bytes */
   size_t sql_length;
+  size_t block; /* how large it is with all of that */
   struct sqlite_value *parameters;
   int parameter_count;
   int flags;    /* of SQLITE_OPEN, sqlite3's */
@@ -114,13 +116,13 @@ struct sqlite_job {
   bool ended;      /* there are no more rows */
   bool autocommit; /* no transaction is open */
   int64_t changes, last_id;
-
-  /* Of the room that made the job; the thread does not look at them. */
-  void *promise;
-  bool under_way, pushed;
 };
 
-enum { SQLITE_ROOM = 256 }; /* bytes */
+enum {
+  SQLITE_BLOCK
+  = 1024, /* bytes of most jobs, with all that stands behind them; kept to be used again */
+  SQLITE_SPARE = 256 /* such blocks of a pool's at most */
+};
 
 struct sqlite_queue {
   struct sqlite_job *first, **end;
@@ -138,7 +140,9 @@ struct sqlite_pool {
   atomic_int core;                       /* that jobs came from */
   bool snapshots; /* jobs for any only read: those that wait together may see the same snapshot */
   /* The loop's thread's. */
-  struct sqlite_job *jobs; /* all that are not freed */
+  struct sqlite_job *jobs;  /* all that are not freed */
+  struct sqlite_job *spare; /* blocks, by `next` */
+  unsigned spares;
 };
 
 struct sqlite_connection {
@@ -209,10 +213,10 @@ void sqlite_thread_set_database (struct sqlite_connection *connection, sqlite3 *
 /* Any thread: do not begin another job; close the database and end. What runs is interrupted. */
 void sqlite_thread_end (struct sqlite_connection *connection);
 
-/* In the list of its pool's; the caller fills in the parameters, and the bytes of texts and blobs behind them.
-   NULL: there is no memory. */
-struct sqlite_job *sqlite_job_new (struct sqlite_pool *pool, enum sqlite_work work, const char *sql,
-                                   size_t length, int parameters, size_t bytes);
+/* In the list of its pool's, at the beginning of `size` bytes; the caller fills in what is behind it there, the
+   parameters, and the bytes of texts and blobs behind those. NULL: there is no memory. */
+struct sqlite_job *sqlite_job_new (struct sqlite_pool *pool, size_t size, enum sqlite_work work,
+                                   const char *sql, size_t length, int parameters, size_t bytes);
 void sqlite_job_free (struct sqlite_job *job);
 
 /* Any thread: one that holds it holds it no more. */

@@ -6,16 +6,22 @@
 
 #include "sqlite_thread.h"
 
-/* The bytes of the texts and blobs among the `count` parameters in the table at `index`.
-   Raises where SQLite cannot store one of them. */
-size_t sqlite_value_measure (lua_State *L, int index, lua_Integer count);
+/* Add the bytes of the texts and blobs among the `count` values from `index` of the stack on. Returns 0, or the number
+   of a parameter that SQLite cannot store. */
+int sqlite_value_measure (lua_State *L, int index, int count, size_t *bytes);
+
+/* Raise that. */
+int sqlite_value_refuse (lua_State *L, int index, int number);
 
 /* Copy these parameters, which have been measured, into the job. Never raises. */
 void sqlite_value_copy (lua_State *L, int index, struct sqlite_job *job);
 
-/* Push the rows of a job that has a shape, a list of { column → value }, NULL being absent. Their metatable tells
-   their columns. Raises where there is no memory. */
-void sqlite_value_push (lua_State *L, const struct sqlite_job *job);
+/* Push the rows of a job, a list of { column → value }, NULL being absent. Their metatable tells their columns. Raises
+   where there is no memory. */
+void sqlite_value_push_rows (lua_State *L, const struct sqlite_job *job);
+
+/* The same with the first of them, or nil. */
+void sqlite_value_push_first (lua_State *L, const struct sqlite_job *job);
 
 /* A pool comes, with the shapes of its rows, or goes; the latter needs no memory. */
 void sqlite_value_open (lua_State *L, struct sqlite_pool *pool);

@@ -354,6 +354,9 @@ void sqlite_work_close (struct sqlite_worker *worker) {
   for (i = 0; i < SQLITE_CACHED; i++)
     drop (worker, &worker->cache[i]);
   worker->cursor = NULL;
+  worker->sqlite->finalize (worker->begin);
+  worker->sqlite->finalize (worker->commit);
+  worker->begin = worker->commit = NULL;
   sqlite_thread_set_database (connection, NULL);
   worker->sqlite->close_v2 (database);
 }
@@ -387,8 +390,21 @@ void sqlite_work (struct sqlite_worker *worker, struct sqlite_job *job, bool wan
                     || worker->sqlite->get_autocommit (worker->connection->database);
 }
 
+/* A statement without parameters and rows. */
+static void control (struct sqlite_worker *worker, sqlite3_stmt **statement, const char *sql) {
+  const struct sqlite *sqlite = worker->sqlite;
+  if (!*statement)
+    sqlite->prepare_v2 (worker->connection->database, sql, -1, statement, NULL);
+  if (!*statement)
+    return;
+  sqlite->step (*statement);
+  sqlite->reset (*statement);
+}
+
 void sqlite_work_snapshot (struct sqlite_worker *worker, bool begins) {
   /* Where it fails each job is on its own: with a snapshot of its own, and its own error. */
-  worker->sqlite->exec (worker->connection->database, begins ? "BEGIN" : "COMMIT", NULL, NULL,
-                        NULL);
+  if (begins)
+    control (worker, &worker->begin, "BEGIN");
+  else
+    control (worker, &worker->commit, "COMMIT");
 }

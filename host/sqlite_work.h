@@ -23,6 +23,7 @@ struct sqlite_worker {
   struct sqlite_cached cache[SQLITE_CACHED];
   uint64_t uses;
   struct sqlite_cached *cursor;
+  sqlite3_stmt *begin, *commit; /* of snapshots; NULL until the first */
   uint64_t busy_since;
 };
 

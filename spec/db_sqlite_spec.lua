@@ -127,13 +127,13 @@ describe("db with SQLite", function()
       })
       local expected = {
         plain = 3,
-        tail = 5,
+        tail = 6,
         model = 9,
         many = 12,
         inside = 17,
         streamed = 22,
-        spawned = 27,
-        mapped = 33,
+        spawned = 28,
+        mapped = 34,
         timed = 38,
       }
       for name, ahead in pairs(expected) do

@@ -40,18 +40,6 @@ local function prepare(dialect, statement, list, given)
   return prepared, values, count
 end
 
-local CHANGES_SCHEMA = { create = true, alter = true, drop = true, [""] = true }
-local ENDS = {
-  begin = true,
-  start = true,
-  commit = true,
-  ["end"] = true,
-  rollback = true,
-  abort = true,
-  savepoint = true,
-  release = true,
-}
-
 -- ── what a database and a transaction have in common ──
 
 local Methods = {}
@@ -84,7 +72,7 @@ end
 local function finish(self, statement, prepared, ok, ...)
   if not ok then
     told.explain((...), statement, told.place())
-  elseif CHANGES_SCHEMA[prepared.word] then
+  elseif prepared.changes_schema then
     forget_models(self)
   end
   return ...
@@ -93,7 +81,7 @@ end
 local function run(self, mode, statement, ...)
   local prepared, values, count = prepare(self.dialect, statement, { ... }, select("#", ...))
   local sent = prepared.text
-  if ENDS[prepared.word] then
+  if prepared.of_transactions then
     misuse(self.dialect, "transactions begin and end by db:transaction(fn), not by SQL", statement)
   end
   mode = mode or prepared.reads and "read" or "write"
@@ -220,10 +208,26 @@ function Methods:each(statement, ...)
   return next_row, nil, nil, closer
 end
 
+-- ── the usual statements ──
+
+local usual = core.sqlite_methods(text.texts, function(err, statement)
+  told.explain(err, statement, told.place())
+end, Methods)
+
+-- Those stand in the object itself, where they are found at once, and do what is usual in C: on what they find beside
+-- them, at 1 to read and at 2 to write.
+local function make_usual(self, reads_on, writes_on)
+  for name, method in pairs(usual) do
+    rawset(self, name, method)
+  end
+  rawset(self, 1, reads_on)
+  rawset(self, 2, writes_on)
+end
+
 local Transaction = {}
 
 local function new_transaction(self, connection, depth)
-  return setmetatable({
+  local tx = setmetatable({
     root = self.root,
     dialect = self.dialect,
     connection = connection,
@@ -232,6 +236,10 @@ local function new_transaction(self, connection, depth)
     changed_schema = false,
     models = {},
   }, Transaction)
+  if self.dialect == "sqlite" then
+    make_usual(tx, connection, connection)
+  end
+  return tx
 end
 
 --- Runs fn(tx) and gives its values: committed when it returns, rolled back when it raises or is cancelled.
@@ -347,6 +355,9 @@ function db.open(url, options)
     models = {},
   }, Database)
   rawset(database, "root", database)
+  if driver.dialect == "sqlite" then
+    make_usual(database, driver:pools())
+  end
   return database
 end
 

@@ -1,9 +1,16 @@
 -- The text of SQL: where its parameters stand, and how names are quoted.
+local core = require("allua.core")
+
 local sql = {}
 
 local MOST = 500 -- texts that are kept
 local LONGEST = 20000 -- of them, in bytes
 local known, count = { sqlite = {}, postgres = {} }, 0
+
+--- SQL → what C knows of it (core.sqlite_text): of SQLite's statements that are known and neither change the schema nor
+--- are about transactions.
+sql.texts = {}
+
 local MARK = { sqlite = "?", postgres = "$" } -- before the number of a parameter
 
 -- Where the comment that begins at `at` ends; PostgreSQL's stand in each other.
@@ -87,6 +94,17 @@ local function first_word(text, dialect)
   end
 end
 
+local CHANGES_SCHEMA = { create = true, alter = true, drop = true, [""] = true }
+local TRANSACTIONS = {
+  begin = true,
+  start = true,
+  commit = true,
+  ["end"] = true,
+  rollback = true,
+  abort = true,
+  savepoint = true,
+  release = true,
+}
 local READS = { select = true, explain = true, values = true }
 local WRITES = { "insert", "update", "delete", "replace", "merge" }
 
@@ -145,7 +163,8 @@ local function scan(text, dialect)
   local word = first_word(text, dialect)
   return {
     text = table.concat(parts),
-    word = word,
+    changes_schema = CHANGES_SCHEMA[word] or false,
+    of_transactions = TRANSACTIONS[word] or false,
     reads = reads(word, text),
     names = #names > 0 and names,
     count = math.max(numbers, plain),
@@ -236,8 +255,25 @@ function sql.shown(text, dialect)
   end
 end
 
---- What is sent, with numbered parameters: { text, word, reads, names (a list, or false), count }. Kept for the next
---- time.
+local function forget()
+  known, count = { sqlite = {}, postgres = {} }, 0
+  for text in pairs(sql.texts) do
+    sql.texts[text] = nil
+  end
+end
+
+local function keep(text, dialect, found)
+  if count == MOST then
+    forget()
+  end
+  known[dialect][text], count = found, count + 1
+  if dialect == "sqlite" and not found.changes_schema and not found.of_transactions then
+    sql.texts[text] = core.sqlite_text(found.text, found.reads, found.names or found.count)
+  end
+end
+
+--- What is sent, with numbered parameters: { text, names (a list, or false), count, reads, changes_schema,
+--- of_transactions }. Kept for the next time.
 function sql.prepared(text, dialect)
   local found = known[dialect][text]
   if not found then
@@ -246,12 +282,9 @@ function sql.prepared(text, dialect)
     if not found then
       return nil, problem
     end
-    if #text > LONGEST then
-      return found
-    elseif count == MOST then
-      known, count = { sqlite = {}, postgres = {} }, 0
+    if #text <= LONGEST then
+      keep(text, dialect, found)
     end
-    known[dialect][text], count = found, count + 1
   end
   return found
 end

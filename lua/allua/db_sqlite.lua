@@ -2,7 +2,6 @@
 local allua = require("allua")
 local core = require("allua.core")
 local uv = require("luv")
-local queue = core.load("allua.db_queue")
 
 local sqlite = {}
 
@@ -24,67 +23,13 @@ local UNIQUE = [[
 
 -- ── lanes ──
 
--- What connections of one kind have in common: those that only read, or the one that writes. Statements that stand
--- alone are given to the pool, and whichever of its threads is free runs them; transactions and cursors have a
--- connection lent, for themselves. All are served in the order in which they came.
+-- What connections of one kind have in common: those that only read, or the one that writes. The pool knows whose turn
+-- it is.
 local function new_lane(busy, reads)
   return {
     pool = core.sqlite_pool(busy, reads),
     connections = {}, -- key → connection
-    serving = 0, -- connections that are not lent
-    shared = 0, -- statements under way that stand alone
-    waiting = queue.new(), -- of { promise, alone }
   }
-end
-
-local function may_have(lane, alone)
-  return lane.serving > (alone and lane.shared or 0)
-end
-
--- A connection for oneself; or `true`, the right to give the pool a statement.
-local function give(lane, alone)
-  if not alone then
-    lane.shared = lane.shared + 1
-    return true
-  end
-  lane.serving = lane.serving - 1
-  return lane.connections[lane.pool:lend()]
-end
-
-local function hand_on(lane)
-  local entry = lane.waiting:first()
-  while entry and may_have(lane, entry.alone) do
-    lane.waiting:pop().promise:resolve(give(lane, entry.alone))
-    entry = lane.waiting:first()
-  end
-end
-
-local function take_back(lane, given)
-  if given == true then
-    lane.shared = lane.shared - 1
-    if lane.drained and lane.shared == 0 then
-      lane.drained:resolve()
-    end
-  else
-    lane.serving = lane.serving + 1
-    given:serve()
-  end
-  if lane.waiting.head <= lane.waiting.tail then
-    hand_on(lane)
-  end
-end
-
-local function wait_for(lane, alone)
-  local entry = { promise = core.promise("a connection of the pool"), alone = alone }
-  local ok, result, stood = lane.waiting:wait(entry)
-  if ok then
-    return result
-  elseif stood then
-    hand_on(lane) -- it may have stood in the way of the next
-  elseif entry.promise.status == "fulfilled" then -- it came, but so did the cancelling
-    take_back(lane, (entry.promise:await()))
-  end
-  error(result, 0)
 end
 
 -- Whoever else writes to a database that is not in this mode yet is not waited for by SQLite itself.
@@ -129,7 +74,7 @@ local function connect(driver, lane, writes)
   end
   driver.open[connection] = lane
   lane.connections[connection:key()] = connection
-  take_back(lane, connection)
+  connection:serve()
 end
 
 -- ── the driver ──
@@ -153,7 +98,7 @@ function sqlite.open(path, options)
   local ok, err = pcall(function()
     connect(driver, driver.write, true)
     if driver.most > 0 then
-      driver.readers = 1
+      driver:set_readers(1)
       connect(driver, driver.read, false)
     end
   end)
@@ -173,55 +118,47 @@ function Driver:begin(options)
   return options.immediate == false and "BEGIN" or "BEGIN IMMEDIATE"
 end
 
--- What give() gives. Where all connections that read are in use, and there may be more, one more is opened.
-local function take(driver, mode, alone)
+-- Where all connections that read are in use, and there may be more, one more is opened.
+local function lane_of(driver, mode)
   local lane = driver[mode]
   if driver.closed then
     error("db: this database is closed", 0)
-  elseif driver.readers < driver.most and mode == "read" and lane.shared >= lane.serving then
-    driver.readers = driver.readers + 1
+  elseif lane.pool:is_short() then
+    driver:set_readers(driver.readers + 1)
     local ok, err = pcall(connect, driver, lane, false)
     if not ok then
-      driver.readers = driver.readers - 1
+      driver:set_readers(driver.readers - 1)
       error(err, 0)
     end
   end
-  if may_have(lane, alone) and not lane.waiting:first() then
-    return give(lane, alone)
-  end
-  return wait_for(lane, alone)
+  return lane
+end
+
+function Driver:set_readers(count)
+  self.readers = count
+  self.read.pool:spare(self.most - count)
+end
+
+--- The pool that reads, and the one that writes.
+function Driver:pools()
+  return self.read.pool, self.write.pool
 end
 
 --- A connection of one's own.
 function Driver:acquire(mode)
-  return take(self, mode, true)
+  local lane = lane_of(self, mode)
+  return lane.connections[lane.pool:lend()]
 end
 
 function Driver:release(connection)
-  local lane = self.open[connection]
-  if lane then
-    take_back(lane, connection)
+  if self.open[connection] then
+    connection:serve()
   end
-end
-
-local function finish(lane, ok, ...)
-  take_back(lane, true)
-  if not ok then
-    error((...), 0)
-  end
-  return ...
 end
 
 --- As a connection's run: a statement that stands alone.
 function Driver:run(mode, text, values, count)
-  local lane = self[mode]
-  local may_open = mode == "read" and self.readers < self.most
-  if lane.serving > (may_open and lane.shared or 0) and lane.waiting.head > lane.waiting.tail and not self.closed then
-    lane.shared = lane.shared + 1 -- as take would do, in short: nobody waits
-  else
-    take(self, mode, false)
-  end
-  return finish(lane, pcall(lane.pool.run, lane.pool, text, values, count))
+  return lane_of(self, mode).pool:run(text, values, count)
 end
 
 --- Whether a connection that somebody has for himself is in a transaction.
@@ -285,16 +222,6 @@ function Driver.keys(_, _, list)
   return lists[count], list, count
 end
 
-local function end_lane(lane)
-  lane.waiting:reject("db: this database is closed", function()
-    return true
-  end)
-  if lane.shared > 0 then
-    lane.drained = allua.promise()
-    lane.drained:await()
-  end
-end
-
 --- Closes every connection; what runs there ends first.
 function Driver:close()
   if self.closed then
@@ -302,8 +229,9 @@ function Driver:close()
   end
   self.closed = true
   allua.shield(function()
-    for _, lane in ipairs({ self.write, self.read or nil }) do
-      end_lane(lane)
+    self.write.pool:drain()
+    if self.read and self.read ~= self.write then
+      self.read.pool:drain()
     end
     for connection in pairs(self.open) do
       shut(connection)

@@ -80,7 +80,7 @@ function transaction.run(self, fn, options, new)
   end))
   local ok = results[1]
   allua.shield(function()
-    tx.over = true
+    tx.over, tx[1], tx[2] = true, nil, nil
     if ok then
       local committed, err = pcall(script, connection, inner and "RELEASE " .. name or "COMMIT")
       if not committed then

@@ -24,6 +24,14 @@ local function main()
     function()
       pcall(database.query, database, "SELECT * FROM nowhere")
     end,
+    function() -- known by now; waits for its turn
+      assert(database:one("SELECT :a AS a, :b AS b", { a = 1, b = db.blob("b") }).a == 1)
+      database:exec("INSERT INTO t (name, data) VALUES (:name, :data)", { name = "c", data = db.blob("d") })
+      assert(#database:query("SELECT * FROM t") >= 1)
+    end,
+    function()
+      pcall(allua.timeout, 0, database.one, database, "SELECT :a AS a, :b AS b", { a = 1 })
+    end,
   })
   database:schema()
   local slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 1e9) SELECT count(*) FROM c"
