@@ -746,14 +746,14 @@ describe("db with PostgreSQL", function()
         ["COMMIT"] = "c%.sql has COMMIT in line 2: it runs in a transaction of its own, leave that out",
         ["START TRANSACTION"] = "has START in line 2",
         ["ABORT"] = "has ABORT in line 2",
-        ["END"] = "has ended the transaction that it ran in: what it did is not undone",
+        ["END"] = "has END in line 2",
+        ["PREPARE TRANSACTION 'x'"] = "has PREPARE in line 2",
       }) do
         local body = "DO $$ BEGIN DELETE FROM moved WHERE id = 9; END; /* ; */ $$;\n"
         folder:write("20261125120001_c.sql", body .. statement .. "; INSERT INTO moved VALUES (6)")
         assert.matches(said, errors.raised(database.migrate, database, folder.path))
-        assert.equal(statement == "END" and 4 or 3, database.moved:count())
+        assert.equal(3, database.moved:count())
         assert.equal(2, database.allua_migrations:count())
-        database:exec("DELETE FROM moved WHERE id = 6")
       end
     end)
   end)

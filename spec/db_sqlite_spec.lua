@@ -767,20 +767,54 @@ describe("migrate", function()
       ["/* now */ commit transaction"] = "COMMIT",
       ["BEGIN IMMEDIATE"] = "BEGIN",
       ROLLBACK = "ROLLBACK",
+      END = "END",
+      ["UPDATE a SET id = CASE id WHEN 1 THEN 2\nEND; END TRANSACTION"] = "END",
+      ["CREATE TEMP TRIGGER u AFTER INSERT ON a BEGIN SELECT ';', 1; END; end"] = "END",
     }) do
       folder:write("3_c.sql", "CREATE TABLE c (id);\n-- done\n" .. statement .. ";")
       local said = errors.raised(database.migrate, database, folder.path)
       assert.equal(
-        ("db: migration 3_c.sql has %s in line 3: it runs in a transaction of its own, leave that out"):format(word),
+        ("db: migration 3_c.sql has %s in line %d: it runs in a transaction of its own, leave that out"):format(
+          word,
+          statement:find("\n") and 4 or 3
+        ),
         said
       )
       assert.is_nil(database:schema().b)
     end
-    folder:write("3_c.sql", "CREATE TABLE c (id); END;") -- which no word tells from that of a trigger
+    local sql = require("allua.core").load("allua.db_sql")
+    local find = sql.find_transaction
+    folder:write("3_c.sql", "CREATE TABLE c (id); END;")
+    sql.find_transaction = function() end -- as if it had not been seen
     local said = errors.raised(database.migrate, database, folder.path)
+    sql.find_transaction = find
     assert.matches("3_c%.sql has ended the transaction that it ran in: what it did is not undone", said)
     assert.equal(2, database.allua_migrations:count())
     assert.equal(0, database:one("SELECT count(*) AS n FROM a").n)
+  end)
+
+  it("knows what ends a transaction from what ends something else", function()
+    local sql = require("allua.core").load("allua.db_sql")
+    local cases = {
+      { "SELECT CASE 1 WHEN 2 THEN 3\nEND; -- ; END\nSELECT 1", "sqlite" },
+      {
+        "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; /* ; END */ SELECT CASE 1 WHEN 2 THEN 3 END; END",
+        "sqlite",
+      },
+      { "CREATE /* ; */ TEMPORARY TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END; END", "sqlite", "END" },
+      { "CREATE TABLE trigger (id); END", "sqlite", "END" },
+      { "SAVEPOINT s; ROLLBACK TRANSACTION TO SAVEPOINT s; ROLLBACK TO s; RELEASE s", "sqlite" },
+      { "CREATE FUNCTION f() RETURNS int AS $$ BEGIN RETURN 1; END; $$ LANGUAGE plpgsql", "postgres" },
+      { "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; SELECT 1", "postgres" },
+      { "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; END", "postgres", "END" },
+      { "CREATE FUNCTION f() RETURNS void BEGIN ATOMIC END; ABORT", "postgres", "ABORT" },
+      { "CREATE TRIGGER t AFTER INSERT ON a EXECUTE FUNCTION f(); END WORK", "postgres", "END" },
+      { "PREPARE p AS SELECT 1", "postgres" },
+      { "PREPARE TRANSACTION 'x'", "postgres", "PREPARE" },
+    }
+    for _, case in ipairs(cases) do
+      assert.equal(case[3], (sql.find_transaction(case[1], case[2])), case[1])
+    end
   end)
 
   it("may be run by several programs at once", function()

@@ -100,7 +100,7 @@ return function(database, folder)
       if not ok then
         told.explain(err, "migration " .. file.name)
       end
-      if not database.driver:is_in_transaction(tx.connection) then -- END, say, which ends other things too
+      if not database.driver:is_in_transaction(tx.connection) then -- by what check() did not see
         refuse("migration %s has ended the transaction that it ran in: what it did is not undone", file.name)
       end
       tx:exec("INSERT INTO allua_migrations VALUES ($1, $2, $3)", file.number, file.name, file.content)

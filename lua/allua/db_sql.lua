@@ -164,41 +164,71 @@ local function scan(text, dialect)
   return {
     text = table.concat(parts),
     changes_schema = CHANGES_SCHEMA[word] or false,
-    of_transactions = TRANSACTIONS[word] or false,
+    of_transactions = TRANSACTIONS[word] or word == "prepare" and text:lower():find("prepare%s+transaction") ~= nil,
     reads = reads(word, text),
     names = #names > 0 and names,
     count = math.max(numbers, plain),
   }
 end
 
-local ENDS = { begin = true, start = true, commit = true, rollback = true, abort = true }
+-- Where the statement that begins at `at` ends, and its text without strings, names and comments, in small letters.
+local function statement(text, at, dialect)
+  local parts, from = {}, at
+  while true do
+    local found = text:find("['\"`%[%-/$;]", at)
+    local close = found and skip(text, found, dialect)
+    if not found or text:sub(found, found) == ";" then
+      parts[#parts + 1] = text:sub(from, (found or 0) - 1)
+      return found or #text, table.concat(parts, " "):lower()
+    elseif close then
+      parts[#parts + 1] = text:sub(from, found - 1)
+      from = close + 1
+    end
+    at = (close or found) + 1
+  end
+end
 
---- The first of many statements that begins or ends a transaction, by its word, and its line; or nil. Not END, which
---- ends the body of a trigger, too; not what is about savepoints.
+-- Whether statements of a trigger's, or of a function's, follow, up to END.
+local function opens_body(bare, dialect)
+  if dialect == "sqlite" then
+    return bare:find("^create%s+trigger%f[^%w_]") or bare:find("^create%s+temp%a*%s+trigger%f[^%w_]")
+  end
+  local atomic = bare:find("^create%s") and bare:match("%f[%w_]begin%s+atomic%f[^%w_](.*)")
+  return atomic and not atomic:find("^%s*end%s*$")
+end
+
+local function ends_transaction(word, bare)
+  if word == "prepare" then
+    return bare:find("^prepare%s+transaction%f[^%w_]")
+  elseif word == "rollback" then -- but not to a savepoint
+    return not bare:find("^rollback%s+to%f[^%w_]") and not bare:find("^rollback%s+%a+%s+to%f[^%w_]")
+  end
+  return TRANSACTIONS[word] and word ~= "savepoint" and word ~= "release"
+end
+
+--- The first of many statements that begins or ends a transaction, by its word, and its line; or nil. Not what is about
+--- savepoints.
 function sql.find_transaction(text, dialect)
-  local at = 1
+  local at, inside = 1, false
   while true do
     at = text:find("[^%s;]", at)
-    local close = at and text:find("^[-/]", at) and skip(text, at, dialect)
-    local word = at and not close and (text:match("^%a+", at) or ""):lower()
     if not at then
       return nil
-    elseif ENDS[word] then
-      local rest = text:sub(at + #word, at + 100):lower()
-      if not rest:find("^%s+to%f[%A]") and not rest:find("^%s+%a+%s+to%f[%A]") then
+    end
+    local close = text:find("^[-/]", at) and skip(text, at, dialect)
+    if not close then
+      local bare
+      close, bare = statement(text, at, dialect)
+      local word = bare:match("^%a+") or ""
+      if inside then
+        inside = word ~= "end"
+      elseif ends_transaction(word, bare) then
         return word:upper(), select(2, text:sub(1, at):gsub("\n", "")) + 1
+      else
+        inside = opens_body(bare, dialect)
       end
     end
-    at = close and close + 1 or at
-    while not close do -- to the end of the statement
-      at = text:find("['\"`%[%-/$;]", at)
-      if not at then
-        return nil
-      elseif text:sub(at, at) == ";" then
-        break
-      end
-      at = (skip(text, at, dialect) or at) + 1
-    end
+    at = close + 1
   end
 end
 
