@@ -143,7 +143,6 @@ static struct sqlite_host_job *begin (lua_State *L, allua *host, enum sqlite_wan
   sent = lua_tolstring (L, -1, &length);
   job = sqlite_host_job_new (L, pool, connection, SQLITE_RUN, sent, length, text->count, bytes);
   job->want = want;
-  job->thread.limit = 1;
   sqlite_value_copy (L, first, &job->thread);
   if (connection)
     sqlite_host_submit (job);

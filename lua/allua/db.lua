@@ -154,7 +154,7 @@ function Methods:model(name)
       names[#names + 1] = known
     end
     for known in pairs(Methods) do
-      names[#names + 1] = known
+      names[#names + 1] = known ~= name and known or nil
     end
     local hint = type(name) == "string" and core.near(name, names) or ""
     error(('db: there is no table or method "%s"%s'):format(tostring(name), hint), 3)
@@ -214,8 +214,8 @@ local usual = core.sqlite_methods(text.texts, function(err, statement)
   told.explain(err, statement, told.place())
 end, Methods)
 
--- Those stand in the object itself, where they are found at once, and do what is usual in C: on what they find beside
--- them, at 1 to read and at 2 to write.
+-- Those stand in the object itself, where they are found at once. SQLite's do what is usual in C: on what they find
+-- beside them, at 1 to read and at 2 to write. Being C, they keep the line of a call that is the last of its function.
 local function make_usual(self, reads_on, writes_on)
   for name, method in pairs(usual) do
     rawset(self, name, method)
@@ -236,9 +236,7 @@ local function new_transaction(self, connection, depth)
     changed_schema = false,
     models = {},
   }, Transaction)
-  if self.dialect == "sqlite" then
-    make_usual(tx, connection, connection)
-  end
+  make_usual(tx, connection, connection)
   return tx
 end
 
@@ -355,9 +353,7 @@ function db.open(url, options)
     models = {},
   }, Database)
   rawset(database, "root", database)
-  if driver.dialect == "sqlite" then
-    make_usual(database, driver:pools())
-  end
+  make_usual(database, driver.reads_on, driver.writes_on)
   return database
 end
 

@@ -95,6 +95,7 @@ function sqlite.open(path, options)
     read = false,
   }, Driver)
   driver.read = driver.most > 0 and new_lane(busy, true) or driver.write
+  driver.reads_on, driver.writes_on = driver.read.pool, driver.write.pool
   local ok, err = pcall(function()
     connect(driver, driver.write, true)
     if driver.most > 0 then
@@ -137,11 +138,6 @@ end
 function Driver:set_readers(count)
   self.readers = count
   self.read.pool:spare(self.most - count)
-end
-
---- The pool that reads, and the one that writes.
-function Driver:pools()
-  return self.read.pool, self.write.pool
 end
 
 --- A connection of one's own.
