@@ -186,7 +186,7 @@ bench-http: deps-test $(BUILD)/allua $(BENCH_HTTP)
 $(BUILD)/bench/get: bench/http/get.c $(BUILD)/inputs
 	$(call say,CC) $(COMPILE) $(LDFLAGS) $(DEPENDENCIES) -o $@ $< -lcurl -luv
 
-$(BUILD)/bench/http: bench/http/bare.c host/http_parser.c host/mem.c $(BUILD)/inputs
+$(BUILD)/bench/http: bench/http/bare.c host/http_parser.c host/http_field.c host/mem.c $(BUILD)/inputs
 	$(call say,CC) $(COMPILE) $(LDFLAGS) $(DEPENDENCIES) -o $@ $(filter %.c,$^) -luv
 
 BENCH_DB := $(BUILD)/bench/db/sqlite $(BUILD)/bench/db/postgres
@@ -312,9 +312,10 @@ $(addprefix fuzz-,$(FUZZ)): fuzz-%: $(BUILD)/fuzz/%
 
 # llhttp in C, from Debian's node-llhttp.
 LLHTTP = $(wildcard /usr/share/llhttp/*.c)
-FUZZED_differential = host/http_parser.c $(LLHTTP)
+FUZZED_http_parser = host/http_parser.c host/http_field.c
+FUZZED_differential = $(FUZZED_http_parser) $(LLHTTP)
 FUZZED_json = host/json.c host/postgres_value.c host/row.c -l:liblua5.4.a -lm -ldl
-$(BUILD)/fuzz/%: spec/fuzz/%.c $(wildcard host/*.h $(addprefix host/,$(addsuffix .c,$(FUZZ) mem postgres_value row))) \
+$(BUILD)/fuzz/%: spec/fuzz/%.c $(wildcard host/*.h $(addprefix host/,$(addsuffix .c,$(FUZZ) http_field mem postgres_value row))) \
     | deps-dev
 	$(call say,CLANG) clang -std=gnu11 -g -O2 -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=all -iquote host $(DEBIAN_CFLAGS) \

@@ -3,6 +3,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include "http_bytes.h"
+#include "http_field.h"
+
 enum state {
   START,
   START_LF, /* one empty line before a request is passed over */
@@ -81,17 +84,19 @@ struct http_span http_parser_fields (const struct http_parser *parser) {
 }
 
 static bool is_token (unsigned char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-         || (c && strchr ("!#$%&'*+-.^_`|~", c));
+  return http_bytes[c] & BYTE_TOKEN;
 }
 
 static bool is_text (unsigned char c) {
-  return c == '\t' || (c >= 0x20 && c != 0x7F);
+  return http_bytes[c] & BYTE_TEXT;
 }
 
 static bool is_uri (unsigned char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-         || (c && strchr ("-._~:/?[]@!$&'()*+,;=%", c));
+  return http_bytes[c] & BYTE_URI;
+}
+
+static char lower (unsigned char c) {
+  return (char)(http_bytes[c] & BYTE_UPPER ? c | 0x20 : c);
 }
 
 static int hex (unsigned char c) {
@@ -108,15 +113,23 @@ static bool refuse (struct http_parser *parser, int status, const char *reason) 
   return false;
 }
 
-static bool keep (struct http_parser *parser, char c) {
-  if (parser->head_length == parser->head_size) {
-    size_t size = parser->head_size ? parser->head_size * 2 : 512;
-    char *head = mem_resize (parser->mem, parser->head, parser->head_size, size);
-    if (!head)
-      return refuse (parser, 503, "not enough memory");
-    parser->head = head;
-    parser->head_size = size;
-  }
+/* Have room for that many bytes more of the head. */
+static bool grow (struct http_parser *parser, size_t length) {
+  size_t size = parser->head_size ? parser->head_size : 512;
+  char *head;
+  while (size - parser->head_length < length)
+    size *= 2;
+  head = mem_resize (parser->mem, parser->head, parser->head_size, size);
+  if (!head)
+    return refuse (parser, 503, "not enough memory");
+  parser->head = head;
+  parser->head_size = size;
+  return true;
+}
+
+static inline bool keep (struct http_parser *parser, char c) {
+  if (parser->head_length == parser->head_size && !grow (parser, 1))
+    return false;
   parser->head[parser->head_length++] = c;
   return true;
 }
@@ -126,24 +139,19 @@ static struct http_span span (const struct http_parser *parser) {
                              (uint32_t)(parser->head_length - parser->mark) };
 }
 
-static bool same (const struct http_parser *parser, struct http_span s, const char *text) {
-  return s.length == strlen (text) && strncasecmp (parser->head + s.at, text, s.length) == 0;
-}
-
 static bool end_target (struct http_parser *parser) {
-  const char *target;
-  uint32_t i, length;
+  const char *target, *at, *end;
+  uint32_t length;
   parser->target = span (parser);
   target = parser->head + parser->target.at;
   length = parser->target.length;
-  if (same (parser, parser->method, "CONNECT"))
+  if (http_span_is (parser, parser->method, "CONNECT"))
     return refuse (parser, 501, "CONNECT is not supported");
-  if (same (parser, parser->method, "PRI")) /* what HTTP/2 begins with, and nothing else */
+  if (http_span_is (parser, parser->method, "PRI")) /* what HTTP/2 begins with, and nothing else */
     return refuse (parser, 505, "only HTTP/1.1 and HTTP/1.0 are spoken here");
-  for (i = 0; i < length; i++)
-    if (target[i] == '%'
-        && (i + 2 >= length || hex ((unsigned char)target[i + 1]) < 0
-            || hex ((unsigned char)target[i + 2]) < 0))
+  end = target + length;
+  for (at = target; (at = memchr (at, '%', (size_t)(end - at))); at++)
+    if (end - at < 3 || hex ((unsigned char)at[1]) < 0 || hex ((unsigned char)at[2]) < 0)
       return refuse (parser, 400, "a percent sign without two hexadecimal digits");
   if (length && target[0] == '/')
     return true;
@@ -168,55 +176,6 @@ static bool end_version (struct http_parser *parser) {
   return true;
 }
 
-static bool read_length (struct http_parser *parser, struct http_span value) {
-  uint32_t i;
-  if (parser->has_length)
-    return refuse (parser, 400, "several Content-Lengths");
-  if (value.length == 0 || value.length > 18)
-    return refuse (parser, 400, "not a Content-Length");
-  for (i = 0; i < value.length; i++) {
-    char c = parser->head[value.at + i];
-    if (c < '0' || c > '9')
-      return refuse (parser, 400, "not a Content-Length");
-    parser->length = parser->length * 10 + (uint64_t)(c - '0');
-  }
-  parser->has_length = true;
-  return true;
-}
-
-static bool read_host (struct http_parser *parser, struct http_span value) {
-  uint32_t i;
-  if (parser->hosts++)
-    return refuse (parser, 400, "several Hosts");
-  for (i = 0; i < value.length; i++) {
-    unsigned char c = (unsigned char)parser->head[value.at + i];
-    if (!is_uri (c) || strchr ("/?@", c))
-      return refuse (parser, 400, "not a Host");
-  }
-  return true;
-}
-
-static bool read_connection (struct http_parser *parser, struct http_span value) {
-  const char *at = parser->head + value.at, *end = at + value.length;
-  while (at < end) {
-    const char *from;
-    while (at < end && (*at == ' ' || *at == '\t' || *at == ','))
-      at++;
-    from = at;
-    while (at < end && is_token ((unsigned char)*at))
-      at++;
-    if (at - from == 5 && strncasecmp (from, "close", 5) == 0)
-      parser->connection_close = 1;
-    if (at - from == 10 && strncasecmp (from, "keep-alive", 10) == 0)
-      parser->connection_keep = 1;
-    while (at < end && (*at == ' ' || *at == '\t'))
-      at++;
-    if (at < end && *at != ',')
-      return refuse (parser, 400, "not a Connection");
-  }
-  return true;
-}
-
 static bool end_field (struct http_parser *parser) {
   struct http_field *field = &parser->fields[parser->field_count - 1];
   struct http_span value = span (parser);
@@ -226,24 +185,7 @@ static bool end_field (struct http_parser *parser) {
   parser->head_length = value.at + value.length;
   if (!keep (parser, '\0'))
     return false;
-  if (same (parser, field->name, "content-length"))
-    return read_length (parser, value);
-  if (same (parser, field->name, "host"))
-    return read_host (parser, value);
-  if (same (parser, field->name, "connection"))
-    return read_connection (parser, value);
-  if (same (parser, field->name, "transfer-encoding")) {
-    if (parser->chunked)
-      return refuse (parser, 400, "several Transfer-Encodings");
-    if (!same (parser, value, "chunked"))
-      return refuse (parser, 501, "a transfer coding other than chunked");
-    parser->chunked = true;
-  } else if (same (parser, field->name, "expect")) {
-    if (!same (parser, value, "100-continue"))
-      return refuse (parser, 417, "an expectation other than 100-continue");
-    parser->expects_continue = true;
-  }
-  return true;
+  return http_field_read (parser, field) || refuse (parser, parser->status, parser->reason);
 }
 
 static bool begin_field (struct http_parser *parser) {
@@ -341,7 +283,7 @@ static bool head_byte (struct http_parser *parser, unsigned char c) {
     if (!begin_field (parser))
       return false;
     parser->state = NAME;
-    return keep (parser, (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c));
+    return keep (parser, lower (c));
   case NAME:
     if (c == ':') {
       parser->fields[parser->field_count - 1].name = span (parser);
@@ -350,7 +292,7 @@ static bool head_byte (struct http_parser *parser, unsigned char c) {
     }
     if (!is_token (c))
       return refuse (parser, 400, "not a name of a header field");
-    return keep (parser, (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c));
+    return keep (parser, lower (c));
   case VALUE_FIRST:
     if (c == ' ' || c == '\t')
       return true;
@@ -379,6 +321,47 @@ static bool head_byte (struct http_parser *parser, unsigned char c) {
     return refuse (parser, 400, "not a method");
   parser->mark = 0;
   return keep (parser, (char)c);
+}
+
+/* Keep the bytes that only go on with the element that is being read, and that no limit forbids: what head_byte
+   does with each of them, at once. Returns how many; the rest is its. */
+static size_t head_run (struct http_parser *parser, const char *data, size_t length) {
+  size_t kept = parser->head_length - parser->mark, i;
+  size_t most = parser->consumed < parser->limits.head ? parser->limits.head - parser->consumed : 0;
+  unsigned char class = BYTE_TOKEN;
+  char *to;
+  switch (parser->state) {
+  case METHOD:
+    most = most < 32 - kept ? most : 32 - kept;
+    break;
+  case TARGET: /* the one element that the head's limit does not end */
+    most = parser->limits.uri - kept;
+    class = BYTE_URI;
+    break;
+  case NAME:
+    break;
+  case VERSION:
+    most = most < 8 - kept ? most : 8 - kept;
+    class = BYTE_TEXT;
+    break;
+  case VALUE:
+    class = BYTE_TEXT;
+    break;
+  default:
+    return 0;
+  }
+  length = http_bytes_count (data, length < most ? length : most, class);
+  if (parser->head_size - parser->head_length < length && !grow (parser, length))
+    return 0;
+  to = parser->head + parser->head_length;
+  if (parser->state == NAME)
+    for (i = 0; i < length; i++)
+      to[i] = lower ((unsigned char)data[i]);
+  else
+    memcpy (to, data, length);
+  parser->head_length += length;
+  parser->consumed += length;
+  return length;
 }
 
 static bool extension_byte (struct http_parser *parser, unsigned char c) {
@@ -420,14 +403,15 @@ static bool extension_byte (struct http_parser *parser, unsigned char c) {
 static bool trailer_name_byte (struct http_parser *parser, unsigned char c) {
   if (!is_token (c))
     return refuse (parser, 400, "not a name of a header field");
-  return keep (parser, (char)(c >= 'A' && c <= 'Z' ? c + 32 : c));
+  return keep (parser, lower (c));
 }
 
 static bool end_trailer_name (struct http_parser *parser) {
   struct http_span name = span (parser);
   parser->state = TRAILER_VALUE;
   parser->head_length = parser->mark;
-  if (same (parser, name, "content-length") || same (parser, name, "transfer-encoding"))
+  if (http_span_is (parser, name, "content-length")
+      || http_span_is (parser, name, "transfer-encoding"))
     return refuse (parser, 400, "a framing in a trailer");
   return true;
 }
@@ -490,6 +474,19 @@ static bool chunk_byte (struct http_parser *parser, unsigned char c) {
   return c == '\n' || refuse (parser, 400, "a carriage return without a line feed");
 }
 
+/* Parse up to the end of the head, a refusal, or the end of the data. */
+static size_t read_head (struct http_parser *parser, const char *data, size_t length) {
+  size_t i = 0;
+  const unsigned runs = 1U << METHOD | 1U << TARGET | 1U << VERSION | 1U << NAME | 1U << VALUE;
+  while (i < length && parser->state <= HEAD_LF) {
+    if (runs >> parser->state & 1)
+      i += head_run (parser, data + i, length - i);
+    if (i < length && parser->state != BROKEN)
+      head_byte (parser, (unsigned char)data[i++]);
+  }
+  return i;
+}
+
 size_t http_parser_run (struct http_parser *parser, const char *data, size_t length,
                         enum http_event *event) {
   size_t i = 0;
@@ -518,7 +515,8 @@ size_t http_parser_run (struct http_parser *parser, const char *data, size_t len
       return i + parser->body_length;
     }
     if (parser->state <= HEAD_LF) {
-      if (head_byte (parser, (unsigned char)data[i++]) && parser->state > HEAD_LF) {
+      i += read_head (parser, data + i, length - i);
+      if (parser->state > HEAD_LF && parser->state != BROKEN) {
         *event = HTTP_HEAD;
         return i;
       }
