@@ -279,6 +279,7 @@ static void destroy (allua *host) {
   struct mem mem = host->mem;
   if (host->own_state && host->main)
     lua_close (host->main);
+  mem_close (&host->mem);
   trace_close (host);
   cycle_close (host);
   arity_close (host);
