@@ -38,8 +38,7 @@ static void add_request (struct dump *dump, const struct task *task) {
   lua_State *L = dump->L;
   int top = lua_gettop (L);
   if (task->group->kind == GROUP_SPAWN && group_peek (L, task->group, AUX) == LUA_TTABLE
-      && get_raw (L, top + 1, "event") == LUA_TTABLE
-      && get_raw (L, top + 2, "method") == LUA_TSTRING
+      && lua_rawgeti (L, top + 1, 1) == LUA_TTABLE && get_raw (L, top + 2, "method") == LUA_TSTRING
       && get_raw (L, top + 2, "path") == LUA_TSTRING) {
     lua_pushfstring (L, " (%s %s)", lua_tostring (L, top + 3), lua_tostring (L, top + 4));
     lua_replace (L, top + 1);

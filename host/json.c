@@ -336,19 +336,30 @@ static inline void write_text (struct writer *writer, const char *text) {
   write_bytes (writer, text, strlen (text));
 }
 
-static inline bool is_plain (unsigned char c) {
-  return c >= ' ' && c != '"' && c != '\\' && c != 0x7F;
-}
+/* What a string may not hold as it is. */
+static const bool special[256]
+    = { [0 ... 0x1F] = true, ['"'] = true, ['\\'] = true, [0x7F] = true };
 
 /* The string at `index`. */
 static void write_string (struct writer *writer, int index) {
   size_t length, i, plain = 0;
   const char *text = lua_tolstring (writer->L, index, &length);
+  char *to = writer->bytes + writer->length;
+  if (writer->size - writer->length > length + 1) { /* most have room, and nothing special */
+    *to++ = '"';
+    for (i = 0; i < length && !special[(unsigned char)text[i]]; i++)
+      to[i] = text[i];
+    if (i == length) {
+      to[i] = '"';
+      writer->length += length + 2;
+      return;
+    }
+  }
   write_bytes (writer, "\"", 1);
   for (i = 0; i < length; i++) {
     unsigned char c = (unsigned char)text[i];
     char escape[8];
-    if (is_plain (c))
+    if (!special[c])
       continue;
     write_bytes (writer, text + plain, i - plain);
     plain = i + 1;

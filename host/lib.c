@@ -160,7 +160,7 @@ static int core_task (lua_State *L) {
   return 1;
 }
 
-/* core.answers (t): while t.event is the event of a request, the running task, which was spawned, is there for it: so
+/* core.answers (t): while t[1] is the event of a request, the running task, which was spawned, is there for it: so
    a dump says. */
 static int core_answers (lua_State *L) {
   allua *host = host_of (L);

@@ -9,6 +9,7 @@
 #include "form.h"
 #include "reply.h"
 #include "serve_request.h"
+#include "serve_work.h"
 #include "task.h"
 
 static void on_server_closed (uv_handle_t *handle) {
@@ -130,8 +131,6 @@ static const luaL_Reg listener_methods[] = { { "active", listener_active },
                                              { "answer", serve_answer },
                                              { "close", listener_close },
                                              { "drain", listener_drain },
-                                             { "json", serve_json },
-                                             { "next", serve_next },
                                              { "request", serve_request },
                                              { "secure", listener_secure },
                                              { "stop", listener_stop },
@@ -175,6 +174,7 @@ static int serve_listen (lua_State *L) {
   ignore_broken_pipes ();
   serve_open_class (L, LISTENER, listener_methods);
   serve_request_open (L);
+  serve_work_open (L);
   place = serve_new_listener (L);
   server = mem_resize (&host->mem, NULL, 0, sizeof *server);
   if (!server)
@@ -207,6 +207,7 @@ static int serve_listen (lua_State *L) {
 void serve_open (lua_State *L) {
   static const luaL_Reg functions[] = { { "serve_listen", serve_listen },
                                         { "serve_headers", serve_headers },
+                                        { "serve_remote", serve_remote },
                                         { "http_date", reply_date },
                                         { NULL, NULL } };
   luaL_setfuncs (L, functions, 0);

@@ -1,8 +1,8 @@
-/* The requests of a listener, as Lua sees them: events out, bodies in, replies out. */
+/* A listener and its requests, as Lua sees them: bodies in, replies out. */
 #ifndef SERVE_REQUEST_H
 #define SERVE_REQUEST_H
 
-#include "connection.h"
+#include "reply.h"
 
 #define LISTENER "allua.listener"
 
@@ -18,12 +18,12 @@ struct server *serve_check_server (lua_State *L);
 /* Wait for the promise that is made at that place; `what`: for what, in words. */
 int serve_await (lua_State *L, allua_promise **place, const char *what);
 
-/* Methods of a listener's, and a function: lua_CFunctions, told of where they are defined. */
-int serve_next (lua_State *L);
+/* Send the whole reply to that request; raises where that is over, or its client has left. */
+void serve_send (lua_State *L, struct server *server, lua_Integer id, const struct reply *reply);
+
+/* Methods of a listener's: lua_CFunctions, told of where they are defined. */
 int serve_request (lua_State *L);
 int serve_answer (lua_State *L);
-int serve_json (lua_State *L);
-int serve_headers (lua_State *L);
 
 /* Make the class of that name, if it is not there. Made when it is first used: a program that does not serve
    starts without it. */

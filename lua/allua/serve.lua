@@ -10,8 +10,6 @@ local files = core.load("allua.serve_files")
 local Event, reply = events.class, events.reply
 local pcall, type = pcall, type
 
-core.tracing = core.tracing or false -- what is not there takes longer to find
-
 local DEFAULTS = {
   head = 16384, -- bytes
   uri = 8192,
@@ -30,6 +28,8 @@ local TLS = { "cert", "key" }
 local GRACE = 10 -- seconds
 local MOST_IDLE = 64 -- tasks that wait for requests
 local PLACE <const> = (1 << 20) - 1 -- these bits of the number of a request are its connection's place
+-- Of a worker's table: the event that it answers, or false, and the number of that request.
+local EVENT <const>, ID <const> = 1, 2
 local FAILED = '{"error":"Internal Server Error"}'
 
 local function check_names(what, options, names)
@@ -152,16 +152,16 @@ local function run(event, find, middleware, i)
   return handle(event, find)
 end
 
-local function answer(event, find, middleware, json)
-  if core.tracing then
-    core.trace_name(event.method .. " " .. event.path)
-    local seen = { method = event.method, path = event.path }
-    local operation = core.load("allua.trace").operation
-    return reply(event, operation("io", "request", seen, run, event, find, middleware, 1), json)
-  elseif middleware[1] then
-    return reply(event, run(event, find, middleware, 1), json)
+-- What answers a request that is not for a route without parameters alone.
+local function answerer(find, middleware)
+  return function(event)
+    if core.tracing then
+      core.trace_name(event.method .. " " .. event.path)
+      local seen = { method = event.method, path = event.path }
+      return core.load("allua.trace").operation("io", "request", seen, run, event, find, middleware, 1)
+    end
+    return run(event, find, middleware, 1)
   end
-  return reply(event, handle(event, find), json)
 end
 
 -- Whether the running task is, and not only another one that it waited for: each of its waits raises then.
@@ -227,32 +227,41 @@ local function terminate(server)
   end
 end
 
+-- Answers in C what can be answered there, and here what is left of a request. Gives what listener:work does.
+local function answer_some(worker, listener, ...)
+  local got, value = listener:work(Event, worker, ...)
+  if type(got) == "table" then
+    reply(got, value)
+    worker[EVENT] = false
+  end
+  return got
+end
+
 -- A task that answers one request after the other, as long as it is as good as new after each and there is one.
 -- A handler that waits holds up its own request alone: `accept` sees to it that another task takes the next.
-local function work(worker, listener, find, middleware, running, idle)
-  local next_request, json = listener.next, listener.json
+local function work(worker, listener, routes, answer, running, idle)
   core.answers(worker)
   while true do
-    local id, event = next_request(listener, Event)
-    if event then
-      local place = id & PLACE
-      running[place], worker.id, worker.event = worker, id, event
-      local ok, err = pcall(answer, event, find, middleware, json)
-      -- Not nil: a place that has been emptied takes longer to fill again.
-      running[place], worker.id, worker.event = false, false, false
-      if not ok then
-        tell(event, err)
-        return
-      elseif core.tracing then
+    local ok, got = pcall(answer_some, worker, listener, running, routes, answer, events.start)
+    if not ok then
+      local event = worker[EVENT]
+      worker[EVENT] = false
+      if not event then
+        error(got, 0)
+      end
+      tell(event, got)
+      return
+    elseif got == false then
+      return
+    elseif got == true then
+      allua.yield()
+    elseif type(got) == "table" then
+      if core.tracing then
         return -- there, each request is seen as a task
       end
-    elseif id == false then
-      return
-    elseif id == true then
-      allua.yield()
-    elseif id then
-      local other = running[id & PLACE]
-      if other and other.id == id then
+    elseif got then
+      local other = running[got & PLACE]
+      if other and other[EVENT] and other[ID] == got then
         other.task:cancel("the client has left")
       end
     elseif #idle < MOST_IDLE then
@@ -272,7 +281,7 @@ local function let_go(server)
   server.listener:close()
 end
 
-local function accept(server, find, middleware)
+local function accept(server, routes, answer)
   local running, idle, listener = {}, {}, server.listener
   local _ <close> = setmetatable({}, {
     __close = function()
@@ -286,8 +295,8 @@ local function accept(server, find, middleware)
     if worker then
       worker.called:resolve()
     else
-      worker = {}
-      worker.task = allua.spawn(work, worker, listener, find, middleware, running, idle)
+      worker = { false, 0 }
+      worker.task = allua.spawn(work, worker, listener, routes, answer, running, idle)
     end
     listener:turn() -- after which it waits in a handler, has ended, or has answered all there was
   end
@@ -338,7 +347,8 @@ return setmetatable(serve, {
   __call = function(_, options)
     local limits, port = check(options)
     local host = options.host or "127.0.0.1"
-    local find = router.new(options.routes, serve.http_error)
+    local routes, find = router.new(options.routes, serve.http_error)
+    local middleware = options.use or {}
     local listener, bound = core.serve_listen(resolve(host), port, limits)
     if not listener then
       error(("serve: cannot listen at %s, port %d: %s"):format(host, port, bound), 2)
@@ -370,7 +380,7 @@ return setmetatable(serve, {
     })
     open[server] = true
     listen_to_signals()
-    server.task = allua.spawn(accept, server, find, options.use or {})
+    server.task = allua.spawn(accept, server, not middleware[1] and routes, answerer(find, middleware))
     if core.on_signal then
       allua.spawn(terminate, server)
     end

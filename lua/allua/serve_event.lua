@@ -47,9 +47,9 @@ local function http_error(status, message)
   require("allua.serve").http_error(status, message)
 end
 
--- What an event is made with has no names, which makes it cheaper: the listener, the number of the request, the
--- client's address with the fields of the head, and whether the reply is another than its value alone. Its path and
--- method have, and its target, where that is not the path.
+-- What an event is made with has no names, which makes it cheaper: the listener, the number of the request, a block
+-- with the client's address and the fields of the head, and whether the reply is another than its value alone. Its
+-- path and method have, and its target, where that is not the path.
 local LISTENER <const>, ID <const>, HEAD <const>, ALTERED <const> = 1, 2, 3, 4
 
 -- What most requests are like; where one is not, its event says so.
@@ -71,7 +71,7 @@ function lazy.target(event)
 end
 
 function lazy.remote(event)
-  return event[HEAD]:match("^[^\0]*")
+  return core.serve_remote(event[HEAD])
 end
 
 function lazy.query(event)
@@ -334,15 +334,11 @@ local function type_of(text)
     or "text/plain; charset=utf-8"
 end
 
-local event = { class = Event }
+-- `start`: what a reply begins with that is a handler's value alone, a table.
+local event = { class = Event, start = start_of(200, "application/json") }
 
-local PLAIN = start_of(200, "application/json")
-
--- Answer with what the handler gave. `json`: the listener's method.
-function event.reply(self, value, json)
-  if not self[ALTERED] and json(self[LISTENER], self[ID], PLAIN, value) then
-    return
-  end
+-- Answer with what the handler gave.
+function event.reply(self, value)
   local kind = type(value)
   if value == self and self.sends then
     files.send(self, self.sends, run_stream)

@@ -1,4 +1,5 @@
--- From routes, "GET /users/:id" → handler, to a function that finds an event's handler.
+-- From routes, "GET /users/:id" → handler, to a table of those without parameters, and a function that finds the
+-- handler of any event.
 
 local router = {}
 
@@ -93,7 +94,7 @@ function router.new(routes, http_error)
     return (a.method or "~") < (b.method or "~")
   end)
 
-  -- Those without parameters, found by their path: method → handler; ANY for those of any method.
+  -- Those without parameters: path → method → handler; ANY for those of any method.
   local fixed = {}
   for _, route in ipairs(list) do
     if not route.rank:find("[\1\2]") then
@@ -102,37 +103,38 @@ function router.new(routes, http_error)
     end
   end
 
-  return function(event)
-    local at = fixed[event.path]
-    local handler = at and (at[event.method] or event.method == "HEAD" and at.GET or at[ANY])
-    if handler then
-      return handler
-    end
-    local parts, allowed = segments(event.path), {}
-    for _, route in ipairs(list) do
-      local params, rest = fit(route, parts)
-      if params then
-        local method = event.method
-        if not route.method or route.method == method or method == "HEAD" and route.method == "GET" then
-          event.rest = rest
-          return route.handler, params
-        end
-        allow(allowed, route.method)
-        allow(allowed, route.method == "GET" and "HEAD" or nil)
+  return fixed,
+    function(event)
+      local at = fixed[event.path]
+      local handler = at and (at[event.method] or event.method == "HEAD" and at.GET or at[ANY])
+      if handler then
+        return handler
       end
+      local parts, allowed = segments(event.path), {}
+      for _, route in ipairs(list) do
+        local params, rest = fit(route, parts)
+        if params then
+          local method = event.method
+          if not route.method or route.method == method or method == "HEAD" and route.method == "GET" then
+            event.rest = rest
+            return route.handler, params
+          end
+          allow(allowed, route.method)
+          allow(allowed, route.method == "GET" and "HEAD" or nil)
+        end
+      end
+      if event.path == "*" then -- OPTIONS, of the server and no path of its
+        return function() end, {}
+      elseif #allowed == 0 then
+        http_error(404, "not found")
+      end
+      allow(allowed, "OPTIONS")
+      event:header("Allow", table.concat(allowed, ", "))
+      if event.method == "OPTIONS" then
+        return function() end, {}
+      end
+      http_error(405, "method not allowed")
     end
-    if event.path == "*" then -- OPTIONS, of the server and no path of its
-      return function() end, {}
-    elseif #allowed == 0 then
-      http_error(404, "not found")
-    end
-    allow(allowed, "OPTIONS")
-    event:header("Allow", table.concat(allowed, ", "))
-    if event.method == "OPTIONS" then
-      return function() end, {}
-    end
-    http_error(405, "method not allowed")
-  end
 end
 
 return router
