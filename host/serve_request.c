@@ -104,10 +104,12 @@ static struct connection *need_request (lua_State *L) {
 }
 
 void serve_send (lua_State *L, struct server *server, lua_Integer id, const struct reply *reply) {
+  struct connection *connection = server ? connection_of (server, id) : NULL;
   size_t size = reply_size (reply);
-  char *place = size > sizeof server->buffer ? lua_newuserdatauv (L, size, 0) : server->buffer;
-  struct connection *connection = connection_of (server, id);
-  if (!connection || !reply_send (connection, reply, place))
+  if (!connection
+      || !reply_send (connection, reply,
+                      size > sizeof server->buffer ? lua_newuserdatauv (L, size, 0)
+                                                   : server->buffer))
     raise_left (L);
 }
 
@@ -115,7 +117,7 @@ void serve_send (lua_State *L, struct server *server, lua_Integer id, const stru
    start: status line and type; body: a string, or a table, which is sent as JSON; fields: more lines of the
    head; dated: the date is among them; bare: such a reply has no body. */
 int serve_answer (lua_State *L) {
-  struct server *server = serve_check_server (L);
+  struct server *server = *serve_check_listener (L);
   struct reply reply = { .dated = lua_toboolean (L, 6), .bare = lua_toboolean (L, 7) };
   char space[4096];
   reply.start.bytes = luaL_checklstring (L, 3, &reply.start.length);

@@ -18,7 +18,7 @@ struct server *serve_check_server (lua_State *L);
 /* Wait for the promise that is made at that place; `what`: for what, in words. */
 int serve_await (lua_State *L, allua_promise **place, const char *what);
 
-/* Send the whole reply to that request; raises where that is over, or its client has left. */
+/* Send the whole reply to that request; raises where that is over, or its client or the server (NULL) has left. */
 void serve_send (lua_State *L, struct server *server, lua_Integer id, const struct reply *reply);
 
 /* Methods of a listener's: lua_CFunctions, told of where they are defined. */

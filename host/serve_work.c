@@ -195,7 +195,7 @@ static bool reply_json (lua_State *L, struct server **place) {
   reply.start.bytes = lua_tolstring (L, START, &reply.start.length);
   reply.body.bytes = json_write (L, VALUE, space, sizeof space, &reply.body.length);
   reply.fields.bytes = "";
-  serve_send (L, *place ? *place : serve_check_server (L), lua_tointeger (L, ID), &reply);
+  serve_send (L, *place, lua_tointeger (L, ID), &reply);
   lua_pushboolean (L, 0);
   lua_rawseti (L, WORKER, WORKER_EVENT);
   return true;

@@ -1,6 +1,7 @@
 -- The tasks of requests: one goes on with the next request where nothing of the last is left in it.
 
 local allua = require("allua")
+local host = require("spec.support.host")
 local server_of = require("spec.support.server")
 
 require("spec.support.leftovers")()
@@ -174,5 +175,48 @@ describe("a request", function()
       assert.equal(3, select(2, text:gsub(head, "")))
       assert.equal(2, select(2, text:gsub('\r\n\r\n{"text":"x+"}', "")))
     end)
+  end)
+
+  it("that outlives its server is answered by nobody, and without a word", function()
+    local result = host.run({
+      "-e",
+      [[
+        local gate, served = allua.promise(), 0
+        local function route(value)
+          return function(event)
+            served = served + 1
+            allua.shield(gate.await, gate)
+            return value(event)
+          end
+        end
+        local server = allua.serve({ routes = {
+          ["/table"] = route(function() return { a = 1 } end),
+          ["/text"] = route(function() return "text" end),
+          ["/code"] = route(function(event) event:status(201) return { a = 1 } end),
+          ["/stream"] = route(function(event) return event:stream(function(write) write("a") end) end),
+        } })
+        local failed = 0
+        for _, path in ipairs({ "/table", "/text", "/code", "/stream" }) do
+          allua.spawn(function()
+            if not pcall(allua.fetch, server.url .. path) then
+              failed = failed + 1
+            end
+          end)
+        end
+        while served < 4 do
+          allua.sleep(0.001)
+        end
+        allua.spawn(function()
+          allua.sleep(0.01)
+          gate:resolve()
+        end)
+        server:close(0)
+        while failed < 4 do
+          allua.sleep(0.001)
+        end
+        print("done")
+      ]],
+    })
+    assert.same({ "done\n", "", 0 }, { result.out, result.err, result.code })
   end)
 end)
