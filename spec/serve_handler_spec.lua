@@ -3,6 +3,7 @@
 local allua = require("allua")
 local errors = require("spec.support.errors")
 local host = require("spec.support.host")
+local scratch = require("spec.support.scratch")
 local server_of = require("spec.support.server")
 local web = require("spec.support.web")
 
@@ -273,6 +274,42 @@ describe("a reply", function()
       assert.matches("Connection: close\r\n\r\nab$", kept)
       assert.is_nil(kept:find("chunked", 1, true))
       assert.matches("\r\nConnection: close\r\n\r\ntext$", talk(server, { "GET /text HTTP/1.0\r\nHost: x\r\n\r\n" }))
+    end)
+  end)
+
+  it("goes out with its head and its first bytes in one write", function()
+    local folder <close> = scratch.folder({ ["file.txt"] = "first" })
+    with({
+      routes = {
+        ["/table"] = function()
+          return { first = 1 }
+        end,
+        ["/text"] = function()
+          return "first"
+        end,
+        ["/cookie"] = function(event)
+          event:cookie("a", "b")
+          return "first"
+        end,
+        ["/stream"] = function(event)
+          return event:stream(function(write)
+            write("first")
+            allua.sleep(0.05)
+            write("second")
+          end)
+        end,
+        ["/file"] = function(event)
+          return event:file(folder:at("file.txt"))
+        end,
+      },
+    }, function(server)
+      for _, path in ipairs({ "/table", "/text", "/cookie", "/stream", "/file" }) do
+        local client = server_of.connect(server)
+        client:read()
+        client:send(get(path))
+        client:wait()
+        assert.matches("\r\n\r\n.*first", client.got[1], path)
+      end
     end)
   end)
 
