@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "error.h"
 #include "fetch_multi.h"
 
 #define ADDRESS "allua.address"
@@ -61,7 +62,7 @@ int fetch_url (lua_State *L) {
   luaL_setmetatable (L, ADDRESS);
   address->url = curl->url ();
   if (!address->url)
-    return luaL_error (L, "not enough memory");
+    return error_raise_memory (L, host_of (L));
   if (base)
     failed = curl->url_set (address->url, CURLUPART_URL, base, CURLU_URLENCODE);
   if (!failed)

@@ -1,5 +1,6 @@
 #include "file.h"
 
+#include "error.h"
 #include "promise_object.h"
 #include "state.h"
 
@@ -102,7 +103,7 @@ static int file_reader (lua_State *L) {
   luaL_setmetatable (L, READER);
   reader = mem_resize (&host->mem, NULL, 0, sizeof *reader + (size_t)size);
   if (!reader)
-    return luaL_error (L, "not enough memory");
+    return error_raise_memory (L, host);
   reader->mem = host->mem;
   reader->promise = NULL;
   reader->references = 1;

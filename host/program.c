@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "display.h"
+#include "error.h"
 #include "task.h"
 #include "watchdog.h"
 
@@ -136,7 +137,7 @@ static int set_on_signal (lua_State *L) {
     return 0;
   if (!listener->open) {
     if (uv_signal_init (allua_loop (program->host), &listener->handle) < 0)
-      return luaL_error (L, "not enough memory");
+      return error_raise_memory (L, allua_of (L));
     uv_unref ((uv_handle_t *)&listener->handle);
     listener->open = true;
     listener->handler = LUA_NOREF;

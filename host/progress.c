@@ -362,7 +362,7 @@ static int begin (lua_State *L) {
     return luaL_error (L, "progress is seen already");
   progress = mem_resize (&host->mem, NULL, 0, sizeof *progress);
   if (!progress)
-    return luaL_error (L, "not enough memory");
+    return error_raise_memory (L, host);
   *progress = (struct progress){ .began = uv_hrtime (), .tell = LUA_NOREF };
   host->progress = progress;
   progress->tell = luaL_ref (L, LUA_REGISTRYINDEX);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "error.h"
 #include "promise_object.h"
 #include "state.h"
 
@@ -45,7 +46,7 @@ static void forget_promise (void *data) {
 static struct resolver *check (lua_State *L) {
   struct resolver *resolver = *(struct resolver **)luaL_checkudata (L, 1, RESOLVER);
   if (!resolver)
-    luaL_error (L, "not enough memory");
+    error_raise_memory (L, allua_of (L));
   return resolver;
 }
 
@@ -115,7 +116,7 @@ static int new_resolver (lua_State *L) {
   luaL_setmetatable (L, RESOLVER);
   resolver = mem_resize (&host->mem, NULL, 0, sizeof *resolver);
   if (!resolver)
-    return luaL_error (L, "not enough memory");
+    return error_raise_memory (L, host);
   memset (resolver, 0, sizeof *resolver);
   resolver->mem = host->mem;
   resolver->references = 1;

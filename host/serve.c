@@ -5,6 +5,7 @@
 
 #include "connection_accept.h"
 #include "connection_sweep.h"
+#include "error.h"
 #include "file.h"
 #include "form.h"
 #include "reply.h"
@@ -178,7 +179,7 @@ static int serve_listen (lua_State *L) {
   place = serve_new_listener (L);
   server = mem_resize (&host->mem, NULL, 0, sizeof *server);
   if (!server)
-    return luaL_error (L, "not enough memory");
+    return error_raise_memory (L, host);
   memset (server, 0, sizeof *server);
   server->mem = host->mem;
   server->host = host;

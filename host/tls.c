@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
+#include "error.h"
 #include "library.h"
 
 /* The functions of libssl and of libcrypto, by these names, without linking them. */
@@ -104,7 +105,7 @@ static int give_no_password (char *password, int size, int writing, void *data) 
   return 0;
 }
 
-static int raise (lua_State *L, struct tls_context *context, const char *what, const char *path) {
+static int fail (lua_State *L, struct tls_context *context, const char *what, const char *path) {
   const char *reason = context->crypto.ERR_reason_error_string (context->crypto.ERR_peek_error ());
   lua_pushfstring (L, "serve: tls: %s %s: %s", what, path, reason ? reason : "unknown error");
   context->crypto.ERR_clear_error ();
@@ -118,22 +119,22 @@ struct tls_context *tls_context_new (lua_State *L, const char *certificate, cons
   load (L, &loaded);
   context = malloc (sizeof *context);
   if (!context)
-    luaL_error (L, "not enough memory");
+    error_raise_memory (L, allua_of (L));
   *context = loaded;
   context->crypto.ERR_clear_error ();
   openssl = context->openssl = context->ssl.SSL_CTX_new (context->ssl.TLS_server_method ());
   if (!openssl)
-    raise (L, context, "cannot start with", certificate);
+    fail (L, context, "cannot start with", certificate);
   context->ssl.SSL_CTX_ctrl (openssl, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL);
   context->ssl.SSL_CTX_ctrl (openssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
   context->ssl.SSL_CTX_set_options (openssl, SSL_OP_NO_RENEGOTIATION);
   context->ssl.SSL_CTX_set_alpn_select_cb (openssl, select_protocol, NULL);
   context->ssl.SSL_CTX_set_default_passwd_cb (openssl, give_no_password);
   if (context->ssl.SSL_CTX_use_certificate_chain_file (openssl, certificate) != 1)
-    raise (L, context, "cannot use the certificate", certificate);
+    fail (L, context, "cannot use the certificate", certificate);
   if (context->ssl.SSL_CTX_use_PrivateKey_file (openssl, key, SSL_FILETYPE_PEM) != 1
       || context->ssl.SSL_CTX_check_private_key (openssl) != 1)
-    raise (L, context, "cannot use the key", key);
+    fail (L, context, "cannot use the key", key);
   return context;
 }
 

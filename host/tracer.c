@@ -430,7 +430,7 @@ static int trace_start_stream (lua_State *L) {
   lua_pop (L, 1);
   tracer = mem_resize (&host->mem, NULL, 0, sizeof *tracer);
   if (!tracer)
-    return luaL_error (L, "not enough memory");
+    return error_raise_memory (L, host);
   memset (tracer, 0, offsetof (struct tracer, stream));
   tracer->shown = LUA_NOREF;
   stream_open (&tracer->stream, clock_now (host));
