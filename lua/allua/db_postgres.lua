@@ -2,6 +2,7 @@
 local allua = require("allua")
 local core = require("allua.core")
 local queue = core.load("allua.db_queue")
+local memo = core.load("allua.memo")
 local parameters = core.load("allua.db_postgres_value")
 local connections = core.load("allua.db_postgres_connection")
 
@@ -58,8 +59,7 @@ function postgres.open(rest, options)
     turn = 0, -- in it, of those that are shared
     idle = {},
     waiting = queue.new(), -- of { promise, shares }
-    quick = {}, -- text → whether it was, the last time
-    known = 0, -- how many of them
+    quick = memo.new(MOST_KNOWN), -- text → whether it was, the last time
     forms = {},
   }, Driver)
   local first = connect(driver, 0)
@@ -250,16 +250,9 @@ function Driver.begin(_, options)
 end
 
 local function learn(driver, text, quick)
-  local known = driver.quick[text]
-  if known == quick then
-    return
-  elseif known == nil then
-    if driver.known == MOST_KNOWN then
-      driver.quick, driver.known = {}, 0
-    end
-    driver.known = driver.known + 1
+  if driver.quick[text] ~= quick then
+    driver.quick[text] = quick and connections.is_kept(text) and true or false
   end
-  driver.quick[text] = quick and connections.is_kept(text) and true or false
 end
 
 local run

@@ -1,6 +1,7 @@
 -- What fetch takes: its options checked, and made into a plan, from which each exchange is made.
 local allua = require("allua")
 local core = require("allua.core")
+local memo = core.load("allua.memo")
 
 local options = {}
 
@@ -111,8 +112,7 @@ function options.check(what, given)
   end
 end
 
-local MOST_NAMES = 256
-local keys, key_count = {}, 0 -- name of a header → the same in lower case
+local keys = memo.new(256) -- name of a header → the same in lower case
 
 local function key_of(what, name)
   local key = keys[name]
@@ -125,10 +125,7 @@ local function key_of(what, name)
   if key == "content-length" or key == "transfer-encoding" then
     refuse("%s: the header %s follows from the body, and cannot be given", what, name)
   end
-  if key_count == MOST_NAMES then
-    keys, key_count = {}, 0
-  end
-  keys[name], key_count = key, key_count + 1
+  keys[name] = key
   return key
 end
 
@@ -257,8 +254,7 @@ local function take_apart(what, url, base)
   return { url = address, origin = origin, secure = scheme == "https", user = user, password = password }
 end
 
-local MOST_KNOWN = 256 -- addresses that need not be taken apart again
-local known, known_count = {}, 0
+local known = memo.new(256) -- addresses that need not be taken apart again
 
 -- Not to be changed: others get it too.
 function options.known_address(what, url, base)
@@ -272,10 +268,7 @@ function options.known_address(what, url, base)
       refuse("%s: the URL has a control character in it", what)
     end
     address = take_apart(what, url, base)
-    if known_count == MOST_KNOWN then
-      known, known_count = {}, 0
-    end
-    known[key], known_count = address, known_count + 1
+    known[key] = address
   end
   return address
 end

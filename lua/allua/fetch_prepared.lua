@@ -2,6 +2,7 @@
 -- of which different things are asked.
 local allua = require("allua")
 local core = require("allua.core")
+local memo = core.load("allua.memo")
 local options = core.load("allua.fetch_options")
 
 local prepared = {}
@@ -37,7 +38,7 @@ end
 
 -- For a URL: nothing is checked, parsed or set again.
 local function exact(defaults, request_of)
-  local ready, count = {}, 0 -- URL → plan, of simple fetches; false of others
+  local ready = memo.new(MOST_READY) -- URL → plan, of simple fetches; false of others
   local find = {}
 
   -- One that may be used as it is, where nothing is given.
@@ -50,14 +51,11 @@ local function exact(defaults, request_of)
     local plan = ready[url]
     if plan == nil then
       plan = options.plan(what, url, {}, defaults)
-      if count == MOST_READY then
-        ready, count = {}, 0
-      end
       local simple = not (plan.body or plan.parts or plan.to or plan.on_progress)
       plan.prepared = simple and core.fetch_prepare(request_of(plan, plan, false))
       plan.bare = not plan.retry and not plan.signal
       plan.meta = { __index = plan }
-      ready[url], count = plan.prepared and plan, count + 1
+      ready[url] = plan.prepared and plan
     end
     return plan and plan.prepared and own_time(setmetatable({}, plan.meta), given)
   end
@@ -136,16 +134,13 @@ function prepared.new(defaults, request_of)
   local always = exact(defaults, request_of)
   local vary = not (defaults.body or defaults.form or defaults.to or defaults.on_progress or defaults.proxy)
     and varied(defaults, request_of)
-  local seen, count = {}, 0
+  local seen = memo.new(MOST_SEEN)
 
   local function is_new(url)
     if seen[url] then
       return false
     end
-    if count == MOST_SEEN then
-      seen, count = {}, 0
-    end
-    seen[url], count = true, count + 1
+    seen[url] = true
     return true
   end
 

@@ -3,6 +3,7 @@ local core = require("allua.core")
 local dates = core.load("allua.serve_date")
 local files = core.load("allua.serve_files")
 local forms = core.load("allua.serve_form")
+local memo = core.load("allua.memo")
 
 local WORDS = {
   [200] = "OK",
@@ -214,7 +215,7 @@ end
 
 -- "HTTP/1.1 200 OK\r\nContent-Type: …\r\n", kept for each status and type. They are few, but for a handler that
 -- makes types up.
-local starts, started = {}, 0
+local starts = memo.new(MOST_STARTS)
 
 local function start_of(code, kind)
   local key = kind and code .. kind or code
@@ -222,10 +223,7 @@ local function start_of(code, kind)
   if not text then
     text = ("HTTP/1.1 %d %s\r\n"):format(code, WORDS[code] or "Status")
     text = kind and text .. "Content-Type: " .. kind .. "\r\n" or text
-    if started == MOST_STARTS then
-      starts, started = {}, 0
-    end
-    starts[key], started = text, started + 1
+    starts[key] = text
   end
   return text
 end
