@@ -198,22 +198,18 @@ describe("a request", function()
         local failed = 0
         for _, path in ipairs({ "/table", "/text", "/code", "/stream" }) do
           allua.spawn(function()
-            if not pcall(allua.fetch, server.url .. path) then
-              failed = failed + 1
+            assert(not pcall(allua.fetch, server.url .. path), "the server answered")
+            failed = failed + 1
+            if failed == 4 then
+              gate:resolve()
             end
           end)
         end
         while served < 4 do
           allua.sleep(0.001)
         end
-        allua.spawn(function()
-          allua.sleep(0.01)
-          gate:resolve()
-        end)
         server:close(0)
-        while failed < 4 do
-          allua.sleep(0.001)
-        end
+        gate:await()
         print("done")
       ]],
     })
