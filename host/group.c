@@ -70,8 +70,23 @@ void group_anchor (lua_State *L, struct group *group) {
   }
 }
 
+/* Lua has read the results by itself, which are the script's from now on. */
+static void leave_results (struct group *group) {
+  lua_State *own = group->host->L;
+  group_load (group);
+  lua_pushvalue (own, SLOT_SELF);
+  lua_setmetatable (own, SLOT_GROUP);
+  lua_getiuservalue (own, SLOT_GROUP, VALUE_RESULTS);
+  lua_pushnil (own);
+  lua_setmetatable (own, -2);
+  lua_pop (own, 1);
+  group->direct = false;
+}
+
 void group_release (struct group *group) {
   allua *host = group->host;
+  if (group->direct)
+    leave_results (group);
   if (host->loaded == group) {
     lua_pushnil (host->L);
     lua_replace (host->L, SLOT_GROUP);

@@ -110,6 +110,7 @@ struct group {
   uint32_t passed;           /* cycle: the search that has gone through it forward */
   int anchor;                /* in SLOT_LIVE */
   uint8_t kind;
+  uint8_t reads; /* of results, as long as it is not read directly */
   bool named : 1;
   bool failed : 1;  /* an error ended it: group_slot REASON has it; raised at the end */
   bool decided : 1; /* race, any, flow: there is an outcome; the rest are being cancelled */
@@ -122,6 +123,7 @@ struct group {
   bool hook_failed : 1; /* failed by on_settle: even all_settled raises that */
   bool adopts : 1;      /* there are promises among its tasks: they run, cancelled or not */
   bool tabled : 1;      /* its functions are in a table, as its names are */
+  bool direct : 1;      /* Lua reads its results by itself, see self.c */
   bool patient : 1;     /* what its one task spawned is waited for, not cancelled, when that ends */
   struct ring settled;  /* each: ended, not handed out yet */
   struct task tasks[];

@@ -68,6 +68,9 @@ static struct task *find (lua_State *L, struct group *group, int key) {
   return task;
 }
 
+/* So many reads of what has settled, and the rest are likely to be worth a metatable. */
+enum { READS_BEFORE_DIRECT = 8 };
+
 enum { ALL_VALUES = 1 }; /* with the task's address in the context of a wait */
 
 static int waited (lua_State *L, int status, lua_KContext ctx);
@@ -117,6 +120,43 @@ static int waited (lua_State *L, int status, lua_KContext ctx) {
   return give (L, host, task, all);
 }
 
+/* Lua calls it with the results of a group that is read directly and a name that has no value there. */
+static int self_missing (lua_State *L) {
+  struct group *group = lua_touserdata (L, lua_upvalueindex (2));
+  struct task *task;
+  lua_pushvalue (L, lua_upvalueindex (2));
+  lua_replace (L, 1);
+  task = search (L, group, 2);
+  return give (L, group->host, task ? task : find (L, group, 2), false);
+}
+
+/* Let Lua itself find in the results what has settled, by a metatable of the group's own. */
+static void read_directly (lua_State *L, struct group *group) {
+  int own;
+  luaL_checkstack (L, 6, NULL);
+  lua_newtable (L);
+  own = lua_gettop (L);
+  host_push (group->host, L, SLOT_SELF);
+  for (lua_pushnil (L); lua_next (L, own + 1); lua_pop (L, 1)) {
+    lua_pushvalue (L, -2);
+    lua_pushvalue (L, -2);
+    lua_rawset (L, own);
+  }
+  lua_getiuservalue (L, 1, VALUE_RESULTS);
+  lua_createtable (L, 0, 1);
+  lua_pushvalue (L, lua_upvalueindex (1));
+  lua_pushvalue (L, 1);
+  lua_pushcclosure (L, self_missing, 2);
+  lua_setfield (L, -2, "__index");
+  lua_pushvalue (L, -2);
+  lua_setfield (L, own, "__index");
+  lua_setmetatable (L, -2);
+  lua_pushvalue (L, own);
+  lua_setmetatable (L, 1);
+  lua_settop (L, own - 1);
+  group->direct = true;
+}
+
 /* Lua calls it with the group and the name. While the group is under way, most reads need no more than
    the results. */
 static int self_index (lua_State *L) {
@@ -132,8 +172,11 @@ static int self_index (lua_State *L) {
     if (group->pending < group->size) {
       lua_getiuservalue (L, 1, VALUE_RESULTS);
       lua_pushvalue (L, 2);
-      if (lua_rawget (L, -2) != LUA_TNIL)
+      if (lua_rawget (L, -2) != LUA_TNIL) {
+        if (++group->reads == READS_BEFORE_DIRECT)
+          read_directly (L, group);
         return 1;
+      }
     }
     task = search (L, group, 2);
   }

@@ -579,3 +579,166 @@ describe("self: captured", function()
     ))
   end)
 end)
+
+-- Lua then finds by itself what has settled.
+describe("self: read often", function()
+  -- What `read` gives in a task among others whose `self` has been read a hundred times.
+  local function often(tasks, read)
+    tasks.ready = function()
+      return "ready"
+    end
+    tasks.zzz_often = function(self)
+      for _ = 1, 100 do
+        assert(self.ready == "ready")
+      end
+      return read(self)
+    end
+    return all(tasks).zzz_often
+  end
+
+  it("still waits, in a generator too", function()
+    local got = often({
+      slow = function()
+        allua.sleep(0.01)
+        return "slow"
+      end,
+      slower = function()
+        allua.sleep(0.02)
+        return "slower"
+      end,
+    }, function(self)
+      local words = { self.slow }
+      for word in
+        coroutine.wrap(function()
+          coroutine.yield(self.slower)
+          coroutine.yield(self.ready)
+          coroutine.yield(self.slow)
+        end)
+      do
+        words[#words + 1] = word
+      end
+      return table.concat(words, " ")
+    end)
+    assert.equal("slow slower ready slow", got)
+  end)
+
+  it("still gives nil, false, several values and those of tasks named by integers", function()
+    local got = often({
+      [1] = function()
+        return "one"
+      end,
+      no = function()
+        return false
+      end,
+      nothing = function() end,
+      two = function()
+        return 1, 2
+      end,
+    }, function(self)
+      return table.pack(self.no, self.nothing, self[1], self[1.0], #self, self("two"))
+    end)
+    assert.same({ n = 7, false, nil, "one", "one", 1, 1, 2 }, got)
+  end)
+
+  it("still raises what failed, a name that is no task's, and what would set it", function()
+    local failure = {}
+    allua.all_settled({
+      bad = function()
+        error(failure)
+      end,
+      ready = function()
+        return "ready"
+      end,
+      slow = function()
+        allua.yield()
+      end,
+      x = function(self)
+        local function refused(words, fn)
+          assert.equal(words, text(raised(fn)))
+        end
+        for _ = 1, 100 do
+          assert(self.ready == "ready")
+        end
+        for _ = 1, 3 do
+          assert.equal(
+            failure,
+            raised(function()
+              return self.bad
+            end)
+          )
+          refused('unknown task "raedy" (did you mean "ready"?)', function()
+            return self.raedy
+          end)
+          for _, name in ipairs({ "ready", "slow", "other" }) do
+            refused(('self is read-only: cannot set "%s"'):format(name), function()
+              self[name] = 1
+            end)
+          end
+        end
+        assert.equal("allua.self", getmetatable(self))
+      end,
+    })
+  end)
+
+  it("still finds a cycle", function()
+    local failure = raised(all, {
+      a = function(self)
+        return self.b
+      end,
+      b = function(self)
+        for _ = 1, 100 do
+          assert(self.ready == "ready")
+        end
+        return self.a
+      end,
+      ready = function()
+        return "ready"
+      end,
+    })
+    assert.equal("circular dependency: b -> a -> b", text(failure))
+  end)
+
+  it("leaves plain results, which are the caller's", function()
+    local escaped
+    local results = all({
+      ready = function()
+        return "ready"
+      end,
+      x = function(self)
+        escaped = self
+        for _ = 1, 100 do
+          assert(self.ready == "ready")
+        end
+        return 1, 2
+      end,
+    })
+    assert.is_nil(getmetatable(results))
+    assert.is_nil(results.other)
+    assert.same({ "ready", 1 }, { escaped.ready, escaped.x })
+    assert.same({ 1, 2 }, { escaped("x") })
+    assert.equal('unknown task "other"', text(raised(escaped, "other")))
+  end)
+
+  it("is read by a task of no group, too", function()
+    local escaped
+    local promise = allua.spawn(all, {
+      ready = function()
+        return "ready"
+      end,
+      slow = function(self)
+        escaped = self
+        for _ = 1, 100 do
+          assert(self.ready == "ready")
+        end
+        allua.sleep(0.01)
+        return "slow"
+      end,
+    })
+    allua.yield()
+    allua.yield()
+    assert.equal("slow", coroutine.wrap(function()
+      return escaped.slow
+    end)())
+    promise:await()
+  end)
+end)

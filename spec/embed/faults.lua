@@ -88,6 +88,22 @@ pcall(all, {
 })
 pcall(all, { a = 1 })
 
+-- read often
+all({
+  first = value(1),
+  reads = function(self)
+    local sum = 0
+    for _ = 1, 10 do
+      sum = sum + self.first
+    end
+    return sum + self.slow
+  end,
+  slow = function()
+    sleep(0)
+    return 1
+  end,
+})
+
 -- cancelling
 pcall(all, {
   waits = function()
