@@ -27,7 +27,7 @@ LUA_DIRS := lua spec examples bench
 
 # ---- Flags
 
-FLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(CFLAGS)
+FLAGS = -std=gnu11 -fno-builtin-memset -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(CFLAGS)
 # Debian's headers need not pass our warnings.
 DEBIAN_CFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags lua5.4 libcurl libpq libuv))
 COMPILE = $(CC) $(FLAGS) -fvisibility=hidden -iquote host $(DEBIAN_CFLAGS)
@@ -298,7 +298,7 @@ check-valgrind-late:
 # FUZZ_TIME in seconds, three times that against llhttp: millions of inputs; those that were worth keeping stay
 # in $(BUILD)/fuzz.
 FUZZ_TIME ?= 20
-FUZZ = http_parser differential multipart json
+FUZZ = http_parser differential multipart json slab
 FUZZ_OPTIONS_differential = -max_total_time=$$((3 * $(FUZZ_TIME)))
 # A Lua state keeps its memory.
 FUZZ_OPTIONS_json = -detect_leaks=0
@@ -314,13 +314,14 @@ $(addprefix fuzz-,$(FUZZ)): fuzz-%: $(BUILD)/fuzz/%
 LLHTTP = $(wildcard /usr/share/llhttp/*.c)
 FUZZED_http_parser = host/http_parser.c host/http_field.c
 FUZZED_differential = $(FUZZED_http_parser) $(LLHTTP)
+FUZZED_multipart = host/multipart.c
 FUZZED_json = host/json.c host/postgres_value.c host/row.c -l:liblua5.4.a -lm -ldl
 $(BUILD)/fuzz/%: spec/fuzz/%.c $(wildcard host/*.h $(addprefix host/,$(addsuffix .c,$(FUZZ) http_field mem postgres_value row))) \
     | deps-dev
 	$(call say,CLANG) clang -std=gnu11 -g -O2 -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=all -iquote host $(DEBIAN_CFLAGS) \
 	  -isystem /usr/share/include/llhttp -DLLHTTP_STRICT_MODE=1 -o $@ $< \
-	  host/mem.c $(or $(FUZZED_$*),host/$*.c)
+	  host/mem.c host/slab.c $(FUZZED_$*)
 
 # The dashboard in a real browser; screenshots stay in $(BUILD)/browser.
 PLAYWRIGHT := $(BUILD)/node/node_modules/playwright-core

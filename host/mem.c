@@ -6,30 +6,19 @@
 #include <malloc.h>
 #endif
 
-/* A collector frees many blocks, one after the other, and what follows needs as many of the same few sizes: malloc
-   keeps seven of each at hand. Their sizes are those that malloc has, so that they waste nothing. */
-enum { STEP = 16, CLASSES = 17, MOST_KEPT = 4096 /* of a class */ };
-
-struct block {
-  struct block *next;
-};
-
-struct kept {
-  struct block *first[CLASSES];
-  unsigned count[CLASSES];
-};
+#include "slab.h"
 
 /* Where a tool looks for uses of freed memory, it is to see each block freed. */
 #if defined __SANITIZE_ADDRESS__
-enum { KEEPS = 0 };
+enum { HAS_SLABS = 0 };
 #elif defined __has_feature
 #if __has_feature(address_sanitizer)
-enum { KEEPS = 0 };
+enum { HAS_SLABS = 0 };
 #else
-enum { KEEPS = 1 };
+enum { HAS_SLABS = 1 };
 #endif
 #else
-enum { KEEPS = 1 };
+enum { HAS_SLABS = 1 };
 #endif
 
 static void *use_malloc (void *ud, void *block, size_t old_size, size_t new_size) {
@@ -50,80 +39,50 @@ static inline void *allocate (const struct mem *mem, void *block, size_t old_siz
   return mem->alloc (mem->data, block, old_size, new_size);
 }
 
-static inline size_t class_of (size_t size) {
-  return (size + STEP / 2 - 1) / STEP;
-}
-
-static void free_kept (struct kept *kept) {
-  size_t class;
-  for (class = 0; class < CLASSES; class ++) {
-    struct block *block = kept->first[class], *next;
-    for (; block; block = next) {
-      next = block->next;
-      free (block);
-    }
-    kept->first[class] = NULL;
-    kept->count[class] = 0;
-  }
-}
-
-static void *take_anew (struct kept *kept, size_t size) {
+static void *take_large (struct slabs *slabs, size_t size) {
   void *block = malloc (size);
   if (block)
     return block;
-  free_kept (kept);
+  slab_trim (slabs);
   return malloc (size);
 }
 
-static inline void *take (struct kept *kept, size_t size) {
-  size_t class = class_of (size);
-  struct block *block;
-  if (class >= CLASSES)
-    return take_anew (kept, size);
-  block = kept->first[class];
-  if (!block)
-    return take_anew (kept, class * STEP + STEP / 2);
-  kept->first[class] = block->next;
-  kept->count[class]--;
-  return block;
+static inline void *take (struct slabs *slabs, size_t size) {
+  size_t class = slab_class (size);
+  return class < SLAB_CLASSES ? slab_take (slabs, class) : take_large (slabs, size);
 }
 
-static inline void put (struct kept *kept, void *place, size_t size) {
-  size_t class = class_of (size);
-  struct block *block = place;
-  if (class >= CLASSES || !size || kept->count[class] == MOST_KEPT) {
+static inline void put (struct slabs *slabs, void *block, size_t size) {
+  if (slab_class (size) < SLAB_CLASSES)
+    slab_put (slabs, block);
+  else
     free (block);
-    return;
-  }
-  block->next = kept->first[class];
-  kept->first[class] = block;
-  kept->count[class]++;
 }
 
-static void *move (struct kept *kept, void *block, size_t old_size, size_t new_size) {
+static void *move (struct slabs *slabs, void *block, size_t old_size, size_t new_size) {
   void *moved;
-  if (class_of (old_size) >= CLASSES && class_of (new_size) >= CLASSES)
+  if (slab_class (old_size) >= SLAB_CLASSES && slab_class (new_size) >= SLAB_CLASSES)
     return realloc (block, new_size);
-  moved = take (kept, new_size);
+  moved = take (slabs, new_size);
   if (moved) {
     memcpy (moved, block, old_size < new_size ? old_size : new_size);
-    put (kept, block, old_size);
+    put (slabs, block, old_size);
   }
   return moved;
 }
 
-static void *use_kept (void *ud, void *block, size_t old_size, size_t new_size) {
-  struct kept *kept = ud;
+static void *use_slabs (void *ud, void *block, size_t old_size, size_t new_size) {
+  struct slabs *slabs = ud;
   if (new_size == 0) {
     if (block)
-      put (kept, block, old_size);
+      put (slabs, block, old_size);
     return NULL;
   }
   if (!block)
-    return take (kept, new_size);
-  if (class_of (old_size) == class_of (new_size) && class_of (new_size) < CLASSES)
+    return take (slabs, new_size);
+  if (slab_class (old_size) == slab_class (new_size) && slab_class (new_size) < SLAB_CLASSES)
     return block;
-  return move (kept, block, old_size, new_size);
+  return move (slabs, block, old_size, new_size);
 }
 
 void mem_init (struct mem *mem, lua_Alloc alloc, void *data, size_t limit) {
@@ -131,7 +90,7 @@ void mem_init (struct mem *mem, lua_Alloc alloc, void *data, size_t limit) {
   mem->data = alloc ? data : NULL;
   mem->limit = limit;
   mem->used = 0;
-  mem->kept = NULL;
+  mem->slabs = NULL;
 }
 
 static void *use_limited (void *ud, void *block, size_t old_size, size_t new_size) {
@@ -141,25 +100,25 @@ static void *use_limited (void *ud, void *block, size_t old_size, size_t new_siz
   void *result;
   if (new_size > held && new_size - held > mem->limit - mem->used)
     return NULL;
-  result = mem->kept ? use_kept (mem->kept, block, held, new_size)
-                     : allocate (mem, block, old_size, new_size);
+  result = mem->slabs ? use_slabs (mem->slabs, block, held, new_size)
+                      : allocate (mem, block, old_size, new_size);
   if (result || new_size == 0)
     mem->used += new_size - held;
   return result;
 }
 
 lua_Alloc mem_for_lua (struct mem *mem, void **data) {
-  if (KEEPS && mem->alloc == use_malloc)
-    mem->kept = calloc (1, sizeof *mem->kept);
-  *data = mem->limit ? (void *)mem : mem->kept ? mem->kept : mem->data;
-  return mem->limit ? use_limited : mem->kept ? use_kept : mem->alloc;
+  if (HAS_SLABS && mem->alloc == use_malloc)
+    mem->slabs = calloc (1, sizeof *mem->slabs);
+  *data = mem->limit ? (void *)mem : mem->slabs ? mem->slabs : mem->data;
+  return mem->limit ? use_limited : mem->slabs ? use_slabs : mem->alloc;
 }
 
 void mem_close (struct mem *mem) {
-  if (mem->kept)
-    free_kept (mem->kept);
-  free (mem->kept);
-  mem->kept = NULL;
+  if (mem->slabs)
+    slab_trim (mem->slabs);
+  free (mem->slabs);
+  mem->slabs = NULL;
 }
 
 void *mem_resize (struct mem *mem, void *block, size_t old_size, size_t new_size) {
@@ -177,8 +136,8 @@ void mem_keep_some (void) {
 }
 
 void mem_give_back (struct mem *mem) {
-  if (mem->kept)
-    free_kept (mem->kept);
+  if (mem->slabs)
+    slab_trim (mem->slabs);
 #ifdef __GLIBC__
   if (mem->alloc == use_malloc)
     malloc_trim (0);

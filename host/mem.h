@@ -9,10 +9,9 @@
 struct mem {
   lua_Alloc alloc;
   void *data;
-  struct kept
-      *kept; /* small blocks of Lua's, freed and kept for reuse; where alloc is malloc, or NULL */
-  size_t limit; /* of Lua memory, bytes; 0: none */
-  size_t used;  /* by Lua, bytes, where there is a limit; never over that */
+  struct slabs *slabs; /* of Lua's small blocks, where alloc is malloc; or NULL */
+  size_t limit;        /* of Lua memory, bytes; 0: none */
+  size_t used;         /* by Lua, bytes, where there is a limit; never over that */
 };
 
 /* Set up; alloc NULL: malloc. */
@@ -21,7 +20,7 @@ void mem_init (struct mem *mem, lua_Alloc alloc, void *data, size_t limit);
 /* What a state of Lua's is to allocate with, and its `ud`: `mem` must stay where it is until mem_close. */
 lua_Alloc mem_for_lua (struct mem *mem, void **data);
 
-/* When the state has been closed: free what is kept. */
+/* When the state has been closed: free what it leaves. */
 void mem_close (struct mem *mem);
 
 /* The host's own memory, outside the limit. NULL when there is none; size 0 frees. */
