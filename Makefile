@@ -186,7 +186,7 @@ bench-http: deps-test $(BUILD)/allua $(BENCH_HTTP)
 $(BUILD)/bench/get: bench/http/get.c $(BUILD)/inputs
 	$(call say,CC) $(COMPILE) $(LDFLAGS) $(DEPENDENCIES) -o $@ $< -lcurl -luv
 
-$(BUILD)/bench/http: bench/http/bare.c host/http_parser.c host/http_field.c host/mem.c $(BUILD)/inputs
+$(BUILD)/bench/http: bench/http/bare.c host/http_parser.c host/http_field.c host/mem.c host/slab.c $(BUILD)/inputs
 	$(call say,CC) $(COMPILE) $(LDFLAGS) $(DEPENDENCIES) -o $@ $(filter %.c,$^) -luv
 
 BENCH_DB := $(BUILD)/bench/db/sqlite $(BUILD)/bench/db/postgres
@@ -249,7 +249,7 @@ test: deps-test $(ARTEFACTS) $(EMBED)
 	@spec/support/run $(SPECS) $(PROGRAMS) $(STOCK)
 
 faults: deps-test $(BUILD)/allua $(BUILD)/embed/static/faults
-	@V=1 spec/support/run $(foreach script,faults faults_http faults_db,\
+	@V=1 spec/support/run $(foreach script,faults faults_many faults_http faults_db,\
 	  '$(BUILD)/embed/static/faults spec/embed/$(script).lua 2>&1') \
 	  '$(BUILD)/allua spec/support/with_postgres.lua $(BUILD)/embed/static/faults spec/embed/faults_postgres.lua 2>&1'
 

@@ -47,8 +47,9 @@ static void check_count (lua_State *L, enum group_kind kind, lua_Unsigned count)
 struct found {
   uint32_t count;
   bool list;     /* its keys are 1 … count after all */
+  bool known;    /* there are more than MOST_NAMES of a shape that is remembered */
   bool adopts;   /* there are promises */
-  uint64_t hash; /* of its names */
+  uint64_t hash; /* of its names, up to MOST_NAMES */
   struct name *
       names; /* in the order in which they were met: `few`, or the host's; strings up to MOST_NAMES by
                          their identity until read_names */
@@ -72,7 +73,7 @@ static bool read_name (lua_State *L, int index, lua_Unsigned length, struct name
 
 /* Note the identity of the name under the top, which tells whether it is known already; to be read and checked if
    it is not. */
-static bool note_name (lua_State *L, lua_Unsigned length, struct name *name) {
+static inline bool note_name (lua_State *L, lua_Unsigned length, struct name *name) {
   name->string = lua_topointer (L, -2);
   name->number = 0;
   return !name->string && read_name (L, -2, length, name);
@@ -138,38 +139,133 @@ static void grow_names (lua_State *L, allua *host, struct found *found, size_t c
   found->names = host->names;
 }
 
+/* Check the function on top, its name under it; returns whether it is a promise. */
+static inline bool check_task (lua_State *L, allua *host) {
+  return !lua_isfunction (L, -1) && check_other (L, host, lua_gettop (L) - 1, lua_gettop (L));
+}
+
+/* The first names are those of the shape on top, over the next name and its function: go on with the walk for as long
+   as the others are. Leaves above `base` the functions that were met, in the order of start, the shape and what is to
+   be walked next, if there is `more`; returns how many were met. */
+static uint32_t follow (lua_State *L, allua *host, int base, struct found *found, bool *more) {
+  const struct shape *shape = lua_touserdata (L, -1);
+  const uint32_t *places = shape->met->places;
+  int functions = base + 1, names = base + 3;
+  uint32_t i;
+  lua_createtable (L, (int)shape->size, 0);
+  for (i = 0; i < MOST_NAMES; i++) {
+    lua_pushvalue (L, base + 2 + 2 * (int)i);
+    lua_rawseti (L, -2, (lua_Integer)places[i] + 1);
+  }
+  lua_replace (L, functions);
+  lua_replace (L, base + 2);
+  lua_getiuservalue (L, base + 2, VALUE_FIRST);
+  lua_replace (L, names);
+  lua_copy (L, -2, names + 1);
+  lua_copy (L, -1, names + 2);
+  lua_settop (L, names + 2);
+  do {
+    struct name name = { .string = lua_topointer (L, -2) };
+    *more = true;
+    if (i == shape->size || (!name.string && !lua_isinteger (L, -2)))
+      break;
+    name.number = name.string ? 0 : lua_tointeger (L, -2);
+    if (!shape_is_met (L, names, shape, i, &name))
+      break;
+    if (check_task (L, host))
+      found->adopts = true;
+    lua_rawseti (L, functions, (lua_Integer)places[i++] + 1);
+    *more = lua_next (L, 1);
+  } while (*more);
+  lua_remove (L, names);
+  return i;
+}
+
+/* They are not the shape's after all: make what `follow` left above `base`, of `count` tasks, into pairs. */
+static void unfollow (lua_State *L, allua *host, int base, lua_Unsigned length, struct found *found,
+                      uint32_t count) {
+  int functions = base + 1, shape = base + 2, names = lua_gettop (L) + 1, pairs = names + 1;
+  const uint32_t *places = ((const struct shape *)lua_touserdata (L, shape))->met->places;
+  uint32_t i;
+  make_room (L, host, count);
+  found->names = host->names;
+  lua_getiuservalue (L, shape, VALUE_FIRST);
+  lua_createtable (L, 4 * (int)count, 0);
+  for (i = 0; i < count; i++) {
+    lua_rawgeti (L, functions, (lua_Integer)places[i] + 1);
+    lua_rawgeti (L, names, (lua_Integer)places[i] + 1);
+    if (!read_name (L, -1, length, &found->names[i]))
+      found->list = false;
+    lua_insert (L, -2);
+    keep_pair (L, pairs, i);
+    lua_pop (L, 1);
+  }
+  lua_replace (L, functions);
+  lua_pop (L, 1);
+  lua_remove (L, shape);
+}
+
+/* Check what there is beyond MOST_NAMES tasks, the next name and its function on top. */
+static lua_Unsigned find_many (lua_State *L, allua *host, int base, lua_Unsigned length,
+                               struct found *found) {
+  const struct shape *shape = shape_recall_many (L, host, found->names, found->hash);
+  lua_Unsigned count = MOST_NAMES;
+  bool more = true;
+  if (shape) {
+    count = follow (L, host, base, found, &more);
+    found->known = !more && count == shape->size;
+    if (found->known) {
+      found->list = false;
+      return count;
+    }
+    unfollow (L, host, base, length, found, (uint32_t)count);
+  } else {
+    read_names (L, base, found->names, MOST_NAMES);
+    move_kept (L, base);
+  }
+  for (; more; count++) {
+    if (count >= host->names_size)
+      make_room (L, host, 4 * (size_t)count);
+    found->names = host->names;
+    if (!read_name (L, -2, length, &found->names[count]))
+      found->list = false;
+    if (check_task (L, host))
+      found->adopts = true;
+    keep_pair (L, base + 1, (lua_Integer)count);
+    more = lua_next (L, 1);
+  }
+  return count;
+}
+
 /* Check all tasks of the table at 1. */
 static void find_tasks (lua_State *L, allua *host, enum group_kind kind, lua_Unsigned length,
                         struct found *found) {
   enum { CHUNK = 32 };
-  size_t room = sizeof found->few / sizeof *found->few, count = 0;
+  size_t room = sizeof found->few / sizeof *found->few;
+  lua_Unsigned count = 0;
   int base = lua_gettop (L);
   uint64_t hash = 0;
   found->list = true;
-  found->adopts = false;
+  found->known = found->adopts = false;
   found->names = found->few;
   for (lua_pushnil (L); lua_next (L, 1); count++) {
+    if (count == MOST_NAMES) {
+      found->hash = hash;
+      count = find_many (L, host, base, length, found);
+      break;
+    }
     if (count == room) {
       grow_names (L, host, found, count);
       room = host->names_size;
     }
-    if (!(count < MOST_NAMES ? note_name (L, length, &found->names[count])
-                             : read_name (L, -2, length, &found->names[count])))
+    if (!note_name (L, length, &found->names[count]))
       found->list = false;
     hash = shape_hash (hash, &found->names[count]);
-    if (!lua_isfunction (L, -1) && check_other (L, host, lua_gettop (L) - 1, lua_gettop (L)))
+    if (check_task (L, host))
       found->adopts = true;
-    if (count < MOST_NAMES) {
-      if (count % CHUNK == 0)
-        luaL_checkstack (L, 2 * CHUNK + LUA_MINSTACK, NULL);
-      lua_pushvalue (L, -2);
-    } else {
-      if (count == MOST_NAMES) {
-        read_names (L, base, found->names, MOST_NAMES);
-        move_kept (L, base);
-      }
-      keep_pair (L, base + 1, (lua_Integer)count);
-    }
+    if (count % CHUNK == 0)
+      luaL_checkstack (L, 2 * CHUNK + LUA_MINSTACK, NULL);
+    lua_pushvalue (L, -2);
   }
   check_count (L, kind, count);
   found->count = (uint32_t)count;
@@ -202,15 +298,21 @@ static void take_names (lua_State *L, int base, struct shape *shape) {
    read from somewhere else in memory each time. The group is above it, the shape on top. */
 static void take_many (lua_State *L, int base, const struct shape *shape,
                        const struct place *order) {
+  struct meeting *met = shape->met;
   int pairs = base + 1, names = base + 4, functions = base + 5;
   lua_Integer i;
   lua_getiuservalue (L, base + 3, VALUE_FIRST);
   lua_getiuservalue (L, base + 2, VALUE_FUNCTIONS);
   for (i = 1; i <= (lua_Integer)shape->size; i++) {
-    lua_Integer pair = 2 * (lua_Integer)order[i - 1].of + 1;
+    uint32_t of = order[i - 1].of;
+    lua_Integer pair = 2 * (lua_Integer)of + 1;
     lua_rawgeti (L, pairs, pair);
     lua_rawseti (L, functions, i);
     lua_rawgeti (L, pairs, pair + 1);
+    if (met) {
+      met->places[of] = (uint32_t)i - 1;
+      met->strings[of] = lua_topointer (L, -1);
+    }
     lua_rawseti (L, names, i);
   }
   lua_pop (L, 2);
@@ -223,6 +325,8 @@ static void fill_shape (lua_State *L, allua *host, int base, struct shape *shape
   enum { FEW = 32 };
   struct place few[2 * FEW], *places = few, *order;
   size_t bytes = (size_t)2 * shape->size * sizeof *places;
+  if (shape->tabled)
+    shape_make_meeting (L, host, shape);
   if (shape->size > FEW)
     places = mem_resize (&host->mem, NULL, 0, bytes);
   if (!places) {
@@ -235,27 +339,44 @@ static void fill_shape (lua_State *L, allua *host, int base, struct shape *shape
   } else {
     shape_number (shape, order);
     take_names (L, base, shape);
-    shape_remember (L, host, shape);
   }
+  shape_remember (L, host, shape);
   if (places != few)
     mem_resize (&host->mem, places, bytes, 0);
+}
+
+/* Push the shape of the names above `base`: one that is remembered, or a new one, in the group on top as well. */
+static struct shape *push_shape (lua_State *L, allua *host, const struct found *found, int base) {
+  struct shape *shape;
+  if (found->known) {
+    lua_pushvalue (L, base + 2);
+    return lua_touserdata (L, -1);
+  }
+  shape = shape_recall (L, host, found->names, found->count, found->hash);
+  if (shape)
+    return shape;
+  shape = shape_new (L, found->names, found->count, found->hash);
+  if (!shape->tabled)
+    read_names (L, base, found->names, found->count);
+  fill_shape (L, host, base, shape, found);
+  return shape;
 }
 
 /* Make a group with names, from what is above `base`, and push it. */
 static struct group *fill_named (lua_State *L, allua *host, enum group_kind kind,
                                  const struct found *found, int base) {
   struct group *group = group_new (L, host, kind, found->count, true);
-  struct shape *shape = shape_recall (L, host, found->names, found->count, found->hash);
-  if (!shape) {
-    shape = shape_new (L, found->names, found->count, found->hash);
-    if (!shape->tabled)
-      read_names (L, base, found->names, found->count);
-    fill_shape (L, host, base, shape, found);
+  if (group->tabled) {
+    if (found->known)
+      lua_pushvalue (L, base + 1);
+    else
+      lua_createtable (L, (int)group->size, 0);
+    lua_setiuservalue (L, -2, VALUE_FUNCTIONS);
   }
-  group->shape = shape;
+  group->shape = push_shape (L, host, found, base);
   lua_setiuservalue (L, -2, VALUE_SHAPE);
-  if (!shape->tabled)
-    take_functions (L, base, shape);
+  if (!group->tabled)
+    take_functions (L, base, group->shape);
   return group;
 }
 

@@ -39,10 +39,6 @@ struct group *group_new (lua_State *L, allua *host, enum group_kind kind, uint32
     group->tasks[i].group = group;
     group->tasks[i].index = i;
   }
-  if (tabled) {
-    lua_createtable (L, (int)size, 0);
-    lua_setiuservalue (L, -2, VALUE_FUNCTIONS);
-  }
   lua_createtable (L, named ? 0 : (int)size, named ? (int)size : 0);
   lua_setiuservalue (L, -2, VALUE_RESULTS);
   return group;

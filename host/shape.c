@@ -33,16 +33,64 @@ struct shape *shape_recall (lua_State *L, allua *host, const struct name *names,
   return NULL;
 }
 
+bool shape_is_met (lua_State *L, int index, const struct shape *shape, uint32_t i,
+                   const struct name *name) {
+  const struct meeting *met = shape->met;
+  bool same;
+  if (name->string || met->strings[i])
+    return name->string == met->strings[i];
+  lua_rawgeti (L, index, (lua_Integer)met->places[i] + 1);
+  same = lua_tointeger (L, -1) == name->number;
+  lua_pop (L, 1);
+  return same;
+}
+
+struct shape *shape_recall_many (lua_State *L, allua *host, const struct name *names,
+                                 uint64_t hash) {
+  struct shape *shape;
+  uint32_t i;
+  int table;
+  host_push (host, L, SLOT_MANY);
+  lua_rawgeti (L, -1, 1);
+  lua_replace (L, -2);
+  shape = lua_touserdata (L, -1);
+  if (shape && shape->hash == hash) {
+    lua_getiuservalue (L, -1, VALUE_FIRST);
+    table = lua_gettop (L);
+    for (i = 0; i < MOST_NAMES && shape_is_met (L, table, shape, i, &names[i]); i++)
+      ;
+    lua_pop (L, 1);
+    if (i == MOST_NAMES)
+      return shape;
+  }
+  lua_pop (L, 1);
+  return NULL;
+}
+
+void shape_make_meeting (lua_State *L, allua *host, struct shape *shape) {
+  size_t strings = shape->size * sizeof (void *), places = shape->size * sizeof (uint32_t);
+  struct meeting *met;
+  if (host->many_seen != shape->hash || host->mem.limit) {
+    host->many_seen = shape->hash;
+    return;
+  }
+  met = lua_newuserdatauv (L, sizeof *met + strings + places, 0);
+  met->places = (uint32_t *)(met->strings + shape->size);
+  lua_setiuservalue (L, -2, VALUE_MET);
+  shape->met = met;
+}
+
 struct shape *shape_new (lua_State *L, const struct name *names, uint32_t size, uint64_t hash) {
   bool tabled = size > MOST_NAMES;
   size_t bytes = offsetof (struct shape, names);
   struct shape *shape;
   if (!tabled)
     bytes += size * (sizeof *names + sizeof (uint32_t));
-  shape = lua_newuserdatauv (L, bytes, tabled ? VALUE_FIRST : VALUE_MAP + (int)size);
+  shape = lua_newuserdatauv (L, bytes, tabled ? VALUE_MET : VALUE_MAP + (int)size);
   shape->size = size;
   shape->tabled = tabled;
   shape->map = NULL;
+  shape->met = NULL;
   shape->hash = hash;
   if (tabled) {
     lua_createtable (L, (int)size, 0);
@@ -64,6 +112,14 @@ void shape_remember (lua_State *L, allua *host, const struct shape *shape) {
   size_t most = host->mem.limit ? FEWER_REMEMBERED : MOST_REMEMBERED;
   int slot = slot_of (shape->hash);
   const struct shape *other;
+  if (shape->tabled) {
+    if (!shape->met)
+      return;
+    lua_pushvalue (L, -1);
+    lua_xmove (L, own, 1);
+    lua_rawseti (own, SLOT_MANY, 1);
+    return;
+  }
   if (host->shape_seen[slot - 1] != shape->hash || shape->size > most) {
     host->shape_seen[slot - 1] = shape->hash;
     return;
@@ -86,6 +142,8 @@ void shape_forget (allua *host) {
     lua_rawseti (host->L, SLOT_SHAPES, i);
   }
   host->remembered = 0;
+  lua_pushboolean (host->L, false);
+  lua_rawseti (host->L, SLOT_MANY, 1);
 }
 
 void shape_push_names (lua_State *L, int index, const struct shape *shape) {

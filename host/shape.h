@@ -16,7 +16,10 @@ struct shape {
   uint32_t size;
   bool tabled;          /* more than MOST_NAMES: they are in a table */
   struct name_map *map; /* from names to numbers; made when first asked, in VALUE_MAP */
-  uint64_t hash;        /* of the names, in the order in which they were met */
+  struct meeting
+      *met; /* of a tabled one that may be remembered: how its names were met, in VALUE_MET */
+  uint64_t
+      hash; /* of the names, in the order in which they were met; if tabled, of the first MOST_NAMES */
   struct name names
       []; /* in that order, if not tabled: integers, or what strings are known by (lua_topointer);
                           behind them their numbers in the order of start */
@@ -25,7 +28,14 @@ struct shape {
 /* The user values of a shape. */
 enum shape_value {
   VALUE_MAP = 1,
-  VALUE_FIRST /* the names in the order of start, or a table of them */
+  VALUE_FIRST, /* the names in the order of start, or a table of them */
+  VALUE_MET    /* only if they are in a table */
+};
+
+/* The names of a tabled shape in the order in which they were met. */
+struct meeting {
+  uint32_t *places;      /* their numbers in the order of start */
+  const void *strings[]; /* what they are known by, NULL for integers; behind them the places */
 };
 
 /* What is hashed of names that are met one after the other. */
@@ -43,7 +53,19 @@ struct shape *shape_recall (lua_State *L, allua *host, const struct name *names,
 struct shape *shape_new (lua_State *L, const struct name *names, uint32_t size, uint64_t hash);
 void shape_number (struct shape *shape, const struct place *order);
 
-/* Remember the one on top of L, which is whole, if its names have been met before. */
+/* The same for more than MOST_NAMES: push the one that was remembered last if its first names are these. */
+struct shape *shape_recall_many (lua_State *L, allua *host, const struct name *names,
+                                 uint64_t hash);
+
+/* Whether that name is the shape's `i`th in the order in which they are met. The shape's table is at `index`. */
+bool shape_is_met (lua_State *L, int index, const struct shape *shape, uint32_t i,
+                   const struct name *name);
+
+/* Have room for how the names were met in a new tabled shape on top of L, if its first names have been met before. May raise. */
+void shape_make_meeting (lua_State *L, allua *host, struct shape *shape);
+
+/* Remember the one on top of L, which is whole, if its names have been met before; a tabled one until the collector
+   finds that no group has it. */
 void shape_remember (lua_State *L, allua *host, const struct shape *shape);
 
 /* Forget all of them. */

@@ -225,3 +225,156 @@ describe("names that were met before", function()
     end
   end)
 end)
+
+-- More of them than a host remembers by value.
+describe("very many names that were met before", function()
+  local count <const> = 4500
+  local names <const> = numbered(count, "n")
+
+  local function refused(words, tasks)
+    local _, message = pcall(all, tasks)
+    assert.matches(words, message, 1, true)
+  end
+
+  -- A table of tasks whose order of start goes to `log`; each gives its number.
+  local function tasks_of(log)
+    local tasks = {}
+    for i, name in ipairs(names) do
+      tasks[name] = function()
+        log[#log + 1] = i
+        return i
+      end
+    end
+    return tasks
+  end
+
+  -- Runs them some times, each time forgetting the log. Its tasks must have started in order, and given their numbers.
+  local function check(tasks, log, missing)
+    for _ = 1, 3 do
+      for i = 1, #log do
+        log[i] = nil
+      end
+      local results = all(tasks)
+      assert.equal(count - (missing and 1 or 0), #log)
+      for i = 2, #log do
+        assert(log[i - 1] < log[i])
+      end
+      for i, name in ipairs(names) do
+        assert(results[name] == (i ~= missing and i or nil))
+      end
+    end
+  end
+
+  it("start their tasks in the same order, whatever table they are in", function()
+    local log = {}
+    local tasks = tasks_of(log)
+    check(tasks, log)
+    check(tasks_of(log), log)
+    local other = {}
+    for name, task in pairs(tasks) do
+      other[name] = task
+    end
+    check(other, log)
+  end)
+
+  it("have other tasks the next time, which wait and fail", function()
+    local log, failed = {}, {}
+    local tasks = tasks_of(log)
+    check(tasks, log)
+    for turn = 1, 3 do
+      tasks.n000001 = function(self)
+        return self.n004500 + self.n000002 + turn
+      end
+      tasks.n004500 = function()
+        allua.yield()
+        return 10
+      end
+      assert.equal(12 + turn, all(tasks).n000001)
+      tasks.n004500 = function()
+        allua.yield()
+        error(failed)
+      end
+      assert.equal(failed, select(2, pcall(all, tasks)))
+      local settled = allua.all_settled(tasks)
+      assert.equal("rejected", settled.n000001.status)
+      assert.equal("n004500", settled.n000001.from)
+      assert.equal(failed, settled.n004500.reason)
+      assert.same({ status = "fulfilled", value = 3 }, settled.n000003)
+    end
+  end)
+
+  it("are not those of a group with one more, one less or another, wherever that is", function()
+    local log = {}
+    local tasks = tasks_of(log)
+    check(tasks, log)
+    for _, at in ipairs({ 2250, count }) do
+      local name = names[at]
+      local task = tasks[name]
+      tasks[name] = nil
+      check(tasks, log, at)
+      tasks.other = function()
+        return "other"
+      end
+      for _ = 1, 3 do
+        assert.equal("other", all(tasks).other)
+      end
+      check(tasks, log, at)
+      tasks[name] = task
+      for _ = 1, 3 do
+        assert.equal(at, all(tasks)[name])
+        assert.equal("other", all(tasks).other)
+      end
+      tasks.other = nil
+      check(tasks, log)
+    end
+  end)
+
+  it("may be integers among strings, and are refused as ever", function()
+    local log = {}
+    local tasks = tasks_of(log)
+    for _ = 1, 3 do
+      for _, name in ipairs({ 0, -3, 1, 7 }) do
+        tasks[name] = function()
+          return name
+        end
+        for _ = 1, 3 do
+          local results = all(tasks)
+          assert.equal(name, results[name])
+          assert.equal(count, results.n004500)
+        end
+        tasks[name] = nil
+        tasks[name + 0.5] = print
+        refused("task names are strings or integers (got number)", tasks)
+        tasks[name + 0.5] = nil
+      end
+      tasks[true] = print
+      refused("task names are strings or integers (got boolean)", tasks)
+      tasks[true] = nil
+      tasks.n000100 = 3
+      refused('task "n000100" is not a function (got number)', tasks)
+      tasks.n000100 = allua.spawn(function()
+        return "promise"
+      end)
+      assert.equal("promise", all(tasks).n000100)
+      tasks.n000100 = function()
+        return 100
+      end
+    end
+  end)
+
+  it("are forgotten when nobody has them", function()
+    local function used()
+      collectgarbage()
+      collectgarbage()
+      return collectgarbage("count")
+    end
+    local before = used()
+    local tasks = tasks_of({})
+    for _ = 1, 3 do
+      all(tasks)
+    end
+    tasks = nil
+    assert.is_nil(tasks)
+    assert.is_true(used() < before + 50, used() - before)
+  end)
+end)

@@ -736,9 +736,12 @@ describe("self: read often", function()
     })
     allua.yield()
     allua.yield()
-    assert.equal("slow", coroutine.wrap(function()
-      return escaped.slow
-    end)())
+    assert.equal(
+      "slow",
+      coroutine.wrap(function()
+        return escaped.slow
+      end)()
+    )
     promise:await()
   end)
 end)
