@@ -157,7 +157,6 @@ static void fill_slots (lua_State *L, allua *host) {
   set_table (L, SLOT_COROUTINES);
   lua_createtable (L, SHAPES, 0);
   lua_replace (L, SLOT_SHAPES);
-  set_weak_table (L, SLOT_MANY, "v");
   shape_forget (host);
   set_table (L, SLOT_SELF);
   set_table (L, SLOT_PROMISE);

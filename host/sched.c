@@ -156,25 +156,29 @@ void sched_turn (allua *host) {
   if (host->steps < MOST_STEPS)
     host->clock_blocked = false; /* what they did is not known */
   loop_set_busy (host, host->ready.first || clock_is_eager (host));
-  if (!host->ready.first && host->pooled > MOST_IDLE) {
-    if (host->mem.limit)
-      task_trim (host, MOST_IDLE); /* others may need it at once */
-    else
-      loop_rest (host);
-  }
+  if (host->ready.first)
+    return;
+  if (host->pooled > MOST_IDLE && host->mem.limit)
+    task_trim (host, MOST_IDLE); /* others may need it at once */
+  if (host->pooled > MOST_IDLE || host->many)
+    loop_rest (host);
 }
 
 bool sched_rest (allua *host) {
   size_t needed = host->pooled - host->pool_least;
+  bool freed = shape_rest (host);
   if (needed < MOST_IDLE)
     needed = MOST_IDLE;
   if (needed < host->pooled) {
     task_trim (host, needed);
+    freed = true;
+  }
+  if (freed) {
     lua_gc (host->worker, LUA_GCCOLLECT); /* an idle program would not come to it by itself */
     mem_give_back (&host->mem);
   }
   host->pool_least = host->pooled;
-  return host->pooled > MOST_IDLE;
+  return host->pooled > MOST_IDLE || host->many;
 }
 
 int sched_join (lua_State *L, struct task *owner, struct group *group, lua_KContext ctx,

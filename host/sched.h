@@ -51,8 +51,8 @@ int sched_join (lua_State *L, struct task *owner, struct group *group, lua_KCont
 /* Resume what is ready, in bounded turns; called before and after each poll. */
 void sched_turn (allua *host);
 
-/* Give back the coroutines that nobody has needed since it was last called. Returns whether there is
-   more to give back another time. */
+/* Give back the coroutines, and forget the very many names, that nobody has needed since it was last called. Returns
+   whether there is more to give back another time. */
 bool sched_rest (allua *host);
 
 /* Run the loop, on L's C stack, until done (data), or until nothing is left that could make progress.

@@ -51,8 +51,6 @@ struct shape *shape_recall_many (lua_State *L, allua *host, const struct name *n
   uint32_t i;
   int table;
   host_push (host, L, SLOT_MANY);
-  lua_rawgeti (L, -1, 1);
-  lua_replace (L, -2);
   shape = lua_touserdata (L, -1);
   if (shape && shape->hash == hash) {
     lua_getiuservalue (L, -1, VALUE_FIRST);
@@ -60,8 +58,10 @@ struct shape *shape_recall_many (lua_State *L, allua *host, const struct name *n
     for (i = 0; i < MOST_NAMES && shape_is_met (L, table, shape, i, &names[i]); i++)
       ;
     lua_pop (L, 1);
-    if (i == MOST_NAMES)
+    if (i == MOST_NAMES) {
+      host->many_used = true;
       return shape;
+    }
   }
   lua_pop (L, 1);
   return NULL;
@@ -70,10 +70,8 @@ struct shape *shape_recall_many (lua_State *L, allua *host, const struct name *n
 void shape_make_meeting (lua_State *L, allua *host, struct shape *shape) {
   size_t strings = shape->size * sizeof (void *), places = shape->size * sizeof (uint32_t);
   struct meeting *met;
-  if (host->many_seen != shape->hash || host->mem.limit) {
-    host->many_seen = shape->hash;
+  if (host->mem.limit)
     return;
-  }
   met = lua_newuserdatauv (L, sizeof *met + strings + places, 0);
   met->places = (uint32_t *)(met->strings + shape->size);
   lua_setiuservalue (L, -2, VALUE_MET);
@@ -117,7 +115,8 @@ void shape_remember (lua_State *L, allua *host, const struct shape *shape) {
       return;
     lua_pushvalue (L, -1);
     lua_xmove (L, own, 1);
-    lua_rawseti (own, SLOT_MANY, 1);
+    lua_replace (own, SLOT_MANY);
+    host->many = host->many_used = true;
     return;
   }
   if (host->shape_seen[slot - 1] != shape->hash || shape->size > most) {
@@ -135,6 +134,12 @@ void shape_remember (lua_State *L, allua *host, const struct shape *shape) {
   lua_rawseti (own, SLOT_SHAPES, slot);
 }
 
+static void forget_many (allua *host) {
+  lua_pushboolean (host->L, false);
+  lua_replace (host->L, SLOT_MANY);
+  host->many = false;
+}
+
 void shape_forget (allua *host) {
   int i;
   for (i = 1; i <= SHAPES; i++) {
@@ -142,8 +147,15 @@ void shape_forget (allua *host) {
     lua_rawseti (host->L, SLOT_SHAPES, i);
   }
   host->remembered = 0;
-  lua_pushboolean (host->L, false);
-  lua_rawseti (host->L, SLOT_MANY, 1);
+  forget_many (host);
+}
+
+bool shape_rest (allua *host) {
+  bool forget = host->many && !host->many_used;
+  if (forget)
+    forget_many (host);
+  host->many_used = false;
+  return forget;
 }
 
 void shape_push_names (lua_State *L, int index, const struct shape *shape) {

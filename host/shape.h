@@ -61,15 +61,16 @@ struct shape *shape_recall_many (lua_State *L, allua *host, const struct name *n
 bool shape_is_met (lua_State *L, int index, const struct shape *shape, uint32_t i,
                    const struct name *name);
 
-/* Have room for how the names were met in a new tabled shape on top of L, if its first names have been met before. May raise. */
+/* Have room for how the names were met in a new tabled shape on top of L, unless Lua's memory is limited. May raise. */
 void shape_make_meeting (lua_State *L, allua *host, struct shape *shape);
 
-/* Remember the one on top of L, which is whole, if its names have been met before; a tabled one until the collector
-   finds that no group has it. */
+/* Remember the one on top of L, which is whole, if its names have been met before; a tabled one at once, in the
+   place of the last. */
 void shape_remember (lua_State *L, allua *host, const struct shape *shape);
 
-/* Forget all of them. */
+/* Forget all of them; only a tabled one that was not needed since the last time: whether there was one. */
 void shape_forget (allua *host);
+bool shape_rest (allua *host);
 
 /* The number in the order of start, from 0, of each name in the order in which they were met. */
 static inline uint32_t *shape_places (struct shape *shape) {

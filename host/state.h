@@ -33,7 +33,7 @@ enum slot {
   SLOT_RUNNER,      /* the function at the bottom of each task's coroutine */
   SLOT_TASK_FAILED, /* its message handler */
   SLOT_SHAPES,      /* shapes that are remembered, or false (see shape.h) */
-  SLOT_MANY,        /* the last of more names, or false: weak values */
+  SLOT_MANY,        /* the last of more names, or false */
   SLOT_GROUP,       /* the group that is at hand at the moment (host.loaded) */
   SLOT_RAISED,      /* the last error raised because another task failed … */
   SLOT_RAISED_INFO, /* … and the record of that failure */
@@ -171,7 +171,7 @@ struct allua {
   /* shape */
   size_t remembered;           /* names of the shapes in SLOT_SHAPES */
   uint64_t shape_seen[SHAPES]; /* hashes: of the last shape for each of the places there */
-  uint64_t many_seen;          /* … and of the last of more names */
+  bool many, many_used;        /* SLOT_MANY has one, which was needed since sched_rest */
 
   /* group */
   struct group *loaded;       /* what SLOT_GROUP holds */
