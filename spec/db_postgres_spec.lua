@@ -564,9 +564,10 @@ describe("db with PostgreSQL", function()
           database:query("SELECT pg_sleep(60)")
         end,
         function()
-          allua.sleep(0.1)
-          root:exec([[SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE application_name = 'allua' AND pid <> pg_backend_pid()]])
+          repeat
+            local rows = root:query([[SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+              WHERE application_name = 'allua' AND state = 'active' AND query LIKE 'SELECT pg_sleep%']])
+          until rows[1]
         end,
       })
       assert.equal("57P01", err.code)

@@ -462,32 +462,36 @@ describe("a transaction", function()
   it("waits its turn to write, in order, while others read", function()
     with(function(database)
       local order = {}
+      local begun = allua.promise()
       allua.all({
-        first = function()
+        first = function(self)
           database:transaction(function(tx)
             tx:exec("INSERT INTO item (name) VALUES ('first')")
-            allua.sleep(0.1)
+            begun:resolve()
+            assert(self.reader and self.impatient)
             order[#order + 1] = "first"
           end)
         end,
         reader = function()
-          allua.sleep(0.05)
+          begun:await()
           assert.equal(0, count(database)) -- not what is not committed
           order[#order + 1] = "reader"
+          return true
         end,
         second = function()
-          allua.sleep(0.02)
+          begun:await()
           database:exec("INSERT INTO item (name) VALUES ('second')")
           order[#order + 1] = "second"
         end,
         third = function()
-          allua.sleep(0.03)
+          begun:await()
           database:exec("INSERT INTO item (name) VALUES ('third')")
           order[#order + 1] = "third"
         end,
         impatient = function()
-          allua.sleep(0.025)
+          begun:await()
           errors.raised(allua.timeout, 0.01, database.exec, database, "DELETE FROM item")
+          return true
         end,
       })
       assert.same({ "reader", "first", "second", "third" }, order)
@@ -499,7 +503,7 @@ end)
 describe("a database file", function()
   it("that others write to while it is opened for the first time is waited for, then given up", function()
     local folder <close> = scratch.folder()
-    local url, begun = "sqlite:" .. folder:at("a.db"), allua.promise()
+    local url, begun, given_up = "sqlite:" .. folder:at("a.db"), allua.promise(), allua.promise()
     local holder <close> = db.open("sqlite:" .. folder:at("holder.db"))
     holder:exec(("ATTACH '%s' AS other"):format(folder:at("a.db")))
     holder:exec("CREATE TABLE other.t (x)")
@@ -507,12 +511,14 @@ describe("a database file", function()
       holder = function()
         holder:transaction(function()
           begun:resolve()
-          allua.sleep(0.3)
+          given_up:await()
+          allua.sleep(0.1)
         end)
       end,
       opener = function()
         begun:await()
         assert.equal(5, errors.raised(db.open, url, { busy = 0.05 }).code) -- SQLITE_BUSY
+        given_up:resolve()
         local database <close> = db.open(url, { busy = 60 })
         assert.equal(0, database:one("SELECT count(*) AS n FROM t").n)
       end,
