@@ -162,7 +162,7 @@ describe("timeout", function()
       assert.equal("timeout", err.code)
       assert.is_true(allua.now() - start >= 0.09 and allua.now() - start < 30)
     end
-    local reply = fetch.raw(drip.url, { timeout = 0.1 })
+    local reply = fetch.raw(drip.url, { timeout = 0.5 })
     assert.equal(
       "timeout",
       errors.raised(function()

@@ -245,7 +245,7 @@ describe("fetch.download", function()
   it("goes on where it stopped", function()
     local folder <close> = scratch.folder()
     local path = folder:at("big")
-    errors.raised(fetch.download, nginx.url .. "/slow/big", path, { timeout = 0.3 })
+    errors.raised(fetch.download, nginx.url .. "/slow/big", path, { timeout = 1 })
     local there = #content(path)
     assert.is_true(there > 0 and there < 32 * #block, there)
     local first
