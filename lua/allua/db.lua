@@ -110,9 +110,19 @@ end
 
 --- Its tables: name → { name, columns, primary, unique }.
 function Methods:schema()
-  return self.root.driver:schema(function(statement)
+  local tables = {}
+  self.root.driver:schema(function(statement)
     return Methods.query(self, statement)
+  end, function(name, column)
+    tables[name] = tables[name] or { name = name, columns = {}, primary = {}, unique = {} }
+    table.insert(tables[name].columns, column)
+  end, function(name, columns, is_primary)
+    table.insert(tables[name].unique, columns)
+    if is_primary then
+      tables[name].primary = columns
+    end
   end)
+  return tables
 end
 
 -- Many tasks may want a model before there is one: one of them reads the schema, the others wait for it.

@@ -311,15 +311,10 @@ local UNIQUE = [[
     AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
   ORDER BY c.relname, i.indisprimary DESC, i.indexrelid]]
 
-function Driver.schema(_, ask)
-  local tables = {}
+--- Asks for the schema: add_column(table, column), then add_key(table, columns, is_primary), primary ones first.
+function Driver.schema(_, ask, add_column, add_key)
   for _, row in ipairs(ask(SCHEMA)) do
-    local found = tables[row.table]
-    if not found then
-      found = { name = row.table, columns = {}, primary = {}, unique = {} }
-      tables[row.table] = found
-    end
-    table.insert(found.columns, {
+    add_column(row.table, {
       name = row.name,
       type = row.type,
       base = row.base,
@@ -329,14 +324,8 @@ function Driver.schema(_, ask)
     })
   end
   for _, row in ipairs(ask(UNIQUE)) do
-    local found, columns = tables[row.table], {}
-    table.move(row.columns, 1, #row.columns, 1, columns)
-    table.insert(found.unique, columns)
-    if row.is_primary then
-      found.primary = columns
-    end
+    add_key(row.table, table.move(row.columns, 1, #row.columns, 1, {}), row.is_primary)
   end
-  return tables
 end
 
 --- A list of values as one parameter, for an array of any type.

@@ -163,15 +163,11 @@ function Driver.is_in_transaction(_, connection)
   return not outside
 end
 
-function Driver.schema(_, run)
-  local tables = {}
-  for _, row in ipairs(run(SCHEMA)) do
-    local found = tables[row.table]
-    if not found then
-      found = { name = row.table, columns = {}, primary = {}, unique = {} }
-      tables[row.table] = found
-    end
-    table.insert(found.columns, {
+--- Asks for the schema: add_column(table, column), then add_key(table, columns, is_primary), primary ones first.
+function Driver.schema(_, ask, add_column, add_key)
+  local primary, unique, index = {}, nil, nil
+  for _, row in ipairs(ask(SCHEMA)) do
+    add_column(row.table, {
       name = row.name,
       type = row.type:lower(),
       nullable = row.notnull == 0 and row.pk == 0,
@@ -179,24 +175,20 @@ function Driver.schema(_, run)
       generated = row.hidden > 1,
     })
     if row.pk > 0 then
-      found.primary[row.pk] = row.name
+      primary[row.table] = primary[row.table] or {}
+      primary[row.table][row.pk] = row.name
     end
   end
-  local last
-  for _, row in ipairs(run(UNIQUE)) do
-    local unique = tables[row.table].unique
-    if row.index ~= last then
-      last = row.index
-      table.insert(unique, {})
-    end
-    table.insert(unique[#unique], row.column)
+  for name, columns in pairs(primary) do
+    add_key(name, columns, true)
   end
-  for _, found in pairs(tables) do
-    if #found.primary > 0 then
-      table.insert(found.unique, 1, found.primary)
+  for _, row in ipairs(ask(UNIQUE)) do
+    if row.index ~= index then
+      index, unique = row.index, {}
+      add_key(row.table, unique, false)
     end
+    table.insert(unique, row.column)
   end
-  return tables
 end
 
 local lists = {} -- by how many values there are
