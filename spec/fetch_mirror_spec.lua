@@ -8,11 +8,6 @@ local web = require("spec.support.web")
 
 require("spec.support.leftovers")()
 
-local function content(path)
-  local file <close> = assert(io.open(path, "rb"))
-  return file:read("a")
-end
-
 describe("examples/mirror.lua", function()
   local nginx
 
@@ -37,7 +32,7 @@ describe("examples/mirror.lua", function()
     assert.truthy(result.out:find("    100000  " .. nginx.url .. "/deep/b.txt\n", 1, true), result.out)
     assert.truthy(result.out:find("    failed  FetchError: GET " .. nginx.url .. "/none: 404 Not Found\n", 1, true))
     local place = nginx.url:gsub("^http://", ""):gsub(":", "_")
-    assert.equal(("b"):rep(100000), content(folder:at(place .. "/deep/b.txt")))
+    assert.equal(("b"):rep(100000), scratch.content(folder:at(place .. "/deep/b.txt")))
   end)
 
   it("goes on where an earlier run stopped, from a list on standard input", function()
@@ -46,7 +41,7 @@ describe("examples/mirror.lua", function()
     folder:write(place .. "/a.txt", "12345")
     local result = host.run({ "examples/mirror.lua", folder.path }, { stdin = nginx.url .. "/a.txt\n\n" })
     assert.same({ 0, "" }, { result.code, result.err })
-    assert.equal("12345aaaaa", content(folder:at(place .. "/a.txt")))
+    assert.equal("12345aaaaa", scratch.content(folder:at(place .. "/a.txt")))
   end)
 
   it("says how it is called to who gives no URLs on a terminal", function()
@@ -75,11 +70,11 @@ describe("examples/mirror.lua", function()
     end)
     child:kill("sigint")
     assert.same({ code = 130, signal = 0, out = "", err = "" }, child:wait())
-    local half = content(file)
+    local half = scratch.content(file)
     assert.is_true(#half < #text)
     assert.equal(text:sub(1, #half), half)
     assert.equal(0, mirror(folder, server.url .. "/f").code)
     assert.equal(2, #server.requests)
-    assert.equal(text, content(file))
+    assert.equal(text, scratch.content(file))
   end)
 end)

@@ -15,11 +15,6 @@ local fetch = allua.fetch
 
 local block = ("0123456789abcdef"):rep(4096) -- 64 KiB
 
-local function content(path)
-  local file <close> = assert(io.open(path, "rb"))
-  return file:read("a")
-end
-
 describe("a response", function()
   local nginx
 
@@ -114,7 +109,7 @@ describe("a response", function()
   it("goes into a file", function()
     local folder <close> = scratch.folder()
     assert.equal(32 * #block, fetch(nginx.url .. "/big", { to = folder:at("big") }))
-    assert.is_true(content(folder:at("big")) == block:rep(32))
+    assert.is_true(scratch.content(folder:at("big")) == block:rep(32))
   end)
 
   it("tells how far it is", function()
@@ -239,14 +234,14 @@ describe("fetch.download", function()
   it("gives a file, and its size", function()
     local folder <close> = scratch.folder()
     assert.equal(32 * #block, fetch.download(nginx.url .. "/big", folder:at("big")))
-    assert.is_true(content(folder:at("big")) == block:rep(32))
+    assert.is_true(scratch.content(folder:at("big")) == block:rep(32))
   end)
 
   it("goes on where it stopped", function()
     local folder <close> = scratch.folder()
     local path = folder:at("big")
     errors.raised(fetch.download, nginx.url .. "/slow/big", path, { timeout = 1 })
-    local there = #content(path)
+    local there = #scratch.content(path)
     assert.is_true(there > 0 and there < 32 * #block, there)
     local first
     fetch.download(nginx.url .. "/big", path, {
@@ -256,7 +251,7 @@ describe("fetch.download", function()
       end,
     })
     assert.is_true(first > there)
-    assert.is_true(content(path) == block:rep(32))
+    assert.is_true(scratch.content(path) == block:rep(32))
     assert.equal(32 * #block, fetch.download(nginx.url .. "/big", path)) -- nothing more to do
   end)
 
@@ -267,7 +262,7 @@ describe("fetch.download", function()
     fetch.download(nginx.url .. "/other", folder:at("long"))
     fetch.download(nginx.url .. "/plain/other", folder:at("plain"))
     for _, name in ipairs({ "changed", "long", "plain" }) do
-      assert.equal(("x"):rep(1000), content(folder:at(name)), name)
+      assert.equal(("x"):rep(1000), scratch.content(folder:at(name)), name)
     end
   end)
 
@@ -283,7 +278,7 @@ describe("fetch.download", function()
       end)
     end)
     assert.equal(10, fetch.download(server.url, folder:at("f"), { retry = { attempts = 5, delay = 0.001 } }))
-    assert.equal("0123456789", content(folder:at("f")))
+    assert.equal("0123456789", scratch.content(folder:at("f")))
     assert.equal(4, #server.requests)
   end)
 
@@ -293,14 +288,14 @@ describe("fetch.download", function()
       client:write(web.reply("416 Range Not Satisfiable", { "Content-Range: bytes */10" }, ""))
     end)
     assert.equal(10, fetch.download(server.url, folder:at("f")))
-    assert.equal("0123456789", content(folder:at("f")))
+    assert.equal("0123456789", scratch.content(folder:at("f")))
     assert.equal(1, #server.requests)
   end)
 
   it("raises for an error, and leaves the file alone", function()
     local folder <close> = scratch.folder({ f = "" })
     assert.equal(404, errors.raised(fetch.download, nginx.url .. "/none", folder:at("f")).status)
-    assert.equal("", content(folder:at("f")))
+    assert.equal("", scratch.content(folder:at("f")))
     assert.is_true(errors.says(errors.raised(fetch.download, nginx.url), "expected the path of a file"))
   end)
 
@@ -339,7 +334,7 @@ describe("over TLS", function()
 
   it("`ca` vouches for it: a file, or the text", function()
     assert.equal("secret", fetch(nginx.tls .. "/a.txt", { ca = nginx.ca }))
-    assert.equal("secret", fetch(nginx.tls .. "/a.txt", { ca = content(nginx.ca) }))
+    assert.equal("secret", fetch(nginx.tls .. "/a.txt", { ca = scratch.content(nginx.ca) }))
     assert.equal("tls", errors.raised(fetch, nginx.tls .. "/a.txt", { ca = "/no/such" }).code)
   end)
 

@@ -38,11 +38,6 @@ local function with(fn, options)
   end)
 end
 
-local function read(path)
-  local file <close> = assert(io.open(path, "rb"))
-  return file:read("a")
-end
-
 local function run(program, args, stdin)
   return host.run(args, { program = program, stdin = stdin })
 end
@@ -116,7 +111,7 @@ describe("serve with tls", function()
 
   it("takes a new certificate for new connections, and keeps the old one where the new is wrong", function()
     with(function(server, folder, tls)
-      local old = read(tls.cert)
+      local old = scratch.content(tls.cert)
       web.certify(folder)
       assert.equal("tls", errors.raised(fetch, server.url, { ca = tls.cert }).code)
       server:reload()

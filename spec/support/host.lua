@@ -14,6 +14,7 @@
 -- top of this process's own), cwd, program, timeout (seconds).
 
 local allua = require("allua")
+local close = require("spec.support.close")
 local uv = require("luv")
 
 local host = {}
@@ -26,17 +27,6 @@ local timeout = 300
 
 local Child = {}
 Child.__index = Child
-
--- Closes a luv handle, and waits until its close callback has come: it is gone for good then.
-local function close(handle)
-  if handle and not handle:is_closing() then
-    local closed = allua.promise()
-    handle:close(function()
-      closed:resolve()
-    end)
-    closed:await()
-  end
-end
 
 local function environment(changes)
   local values = uv.os_environ()

@@ -42,6 +42,12 @@ function Folder:write(name, text)
   file:write(text)
 end
 
+-- All of a file.
+function scratch.content(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read("a")
+end
+
 function scratch.folder(files)
   local folder = setmetatable({ path = assert(uv.fs_mkdtemp(uv.os_tmpdir() .. "/allua-spec-XXXXXX")) }, Folder)
   for name, text in pairs(files or {}) do

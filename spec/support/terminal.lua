@@ -7,6 +7,7 @@
 --   local status = terminal:wait()
 
 local allua = require("allua")
+local close = require("spec.support.close")
 local host = require("spec.support.host")
 local uv = require("luv")
 
@@ -25,16 +26,6 @@ end
 -- The text without the terminal's escape sequences and carriage returns.
 local function plain(text)
   return (text:gsub("\27%[[%d;?]*[%a@]", ""):gsub("\27[=>]", ""):gsub("[\r\a]", ""))
-end
-
-local function closed(handle)
-  if handle and not handle:is_closing() then
-    local done = allua.promise()
-    handle:close(function()
-      done:resolve()
-    end)
-    done:await()
-  end
 end
 
 -- Environment variables are given on the command line: all else is inherited.
@@ -125,9 +116,9 @@ function Terminal:__close()
       self.process:kill("sigkill")
       self.ended:await()
     end
-    closed(self.process)
-    closed(self.input)
-    closed(self.output)
+    close(self.process)
+    close(self.input)
+    close(self.output)
   end)
 end
 

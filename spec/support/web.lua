@@ -7,6 +7,7 @@
 --   server.url; server.requests[i].head, .body; server.closed (how many clients have gone)
 
 local allua = require("allua")
+local close = require("spec.support.close")
 local scratch = require("spec.support.scratch")
 local uv = require("luv")
 
@@ -14,16 +15,6 @@ local web = {}
 
 -- Far more than a slow machine needs; what never comes fails the spec, not the suite.
 local timeout = 60
-
-local function close(handle)
-  if handle and not handle:is_closing() then
-    local closed = allua.promise()
-    handle:close(function()
-      closed:resolve()
-    end)
-    closed:await()
-  end
-end
 
 -- Waits until condition() holds.
 function web.wait_until(condition)
