@@ -119,7 +119,7 @@ local function log(event, next)
     end,
   })
   local reply = next()
-  ended = "done"
+  ended = reply == event and "begins to stream" or "done"
   return reply
 end
 
@@ -148,10 +148,9 @@ local server = allua.serve({
       return event:events(function(send)
         local _ <close> = setmetatable({}, {
           __close = function()
-            if not ended then
-              print("GET /api/dashboard/events broke off: its client has left")
-              io.stdout:flush()
-            end
+            local how = ended and "done" or "broke off: its client has left"
+            print(("GET /api/dashboard/events %s, %.0f ms"):format(how, (allua.now() - began) * 1000))
+            io.stdout:flush()
           end,
         })
         for _, card in allua.each(watched(cards(event.context.auth.user_id), began)) do
