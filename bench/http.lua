@@ -11,6 +11,7 @@ local uv = require("luv")
 
 local bench = arg[0]:match("^(.*)/") or "."
 package.path = bench .. "/../?.lua;" .. package.path
+local free_port = require("spec.support.port")
 local scratch = require("spec.support.scratch")
 local process = dofile(bench .. "/process.lua")
 local compare = dofile(bench .. "/compare.lua")
@@ -21,15 +22,6 @@ local bun = peers .. "/node_modules/.bin/bun"
 
 local function exists(program)
   return process.capture("sh", "-c", 'command -v "$0"', program) ~= nil
-end
-
--- A free port, for nginx, which cannot choose one.
-local function free_port()
-  local probe = uv.new_tcp()
-  assert(probe:bind("127.0.0.1", 0))
-  local port = probe:getsockname().port
-  probe:close()
-  return port
 end
 
 local folder <close> = scratch.folder() -- gone at Ctrl-C, too

@@ -3,6 +3,7 @@
 local allua = require("allua")
 local core = require("allua.core")
 local errors = require("spec.support.errors")
+local free_port = require("spec.support.port")
 local host = require("spec.support.host")
 local server_of = require("spec.support.server")
 local size = require("spec.support.size")
@@ -364,7 +365,7 @@ describe("allua.serve", function()
         end,
       },
     }, function(server)
-      local port = web.free_port()
+      local port = free_port()
       local beside = shown
         :gsub("listen 443", "listen 127.0.0.1:" .. port)
         :gsub(":8080", ":" .. server.port)

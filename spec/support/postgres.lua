@@ -7,6 +7,7 @@
 -- The server refuses to run as root: as root it is run as the user that Debian's package makes.
 
 local allua = require("allua")
+local free_port = require("spec.support.port")
 local scratch = require("spec.support.scratch")
 local uv = require("luv")
 
@@ -53,18 +54,6 @@ local function as_owner(command)
     return "su postgres -c '" .. command .. "'"
   end
   return command
-end
-
-local function free_port()
-  local tcp = uv.new_tcp()
-  tcp:bind("127.0.0.1", 0)
-  local port = tcp:getsockname().port
-  local closed = allua.promise()
-  tcp:close(function()
-    closed:resolve()
-  end)
-  closed:await()
-  return port
 end
 
 local function check(ok, output)

@@ -8,6 +8,7 @@
 --
 --   local proxy <close> = proxies.socks4()    -- SOCKS 4 and 4a, of our own; proxy.requests[i]: "user host:port"
 
+local free_port = require("spec.support.port")
 local host = require("spec.support.host")
 local scratch = require("spec.support.scratch")
 local uv = require("luv")
@@ -30,7 +31,7 @@ local function start(program, args, port)
 end
 
 function proxies.socks(options)
-  local port = web.free_port()
+  local port = free_port()
   local args = { "-i", "127.0.0.1", "-p", tostring(port), "-b", "127.0.0.2" }
   if options and options.user then
     table.move({ "-u", options.user, "-P", options.password }, 1, 4, #args + 1, args)
@@ -39,7 +40,7 @@ function proxies.socks(options)
 end
 
 function proxies.http(options)
-  local port = web.free_port()
+  local port = free_port()
   local lines = { "Port " .. port, "Listen 127.0.0.1", "Bind 127.0.0.2", "Allow 127.0.0.1", "MaxClients 100" }
   if options and options.user then
     lines[#lines + 1] = ("BasicAuth %s %s"):format(options.user, options.password)
@@ -67,7 +68,7 @@ stream {
 ]]
 
 function proxies.tls(place, folder)
-  local port = web.free_port()
+  local port = free_port()
   local values = { FOLDER = folder.path, PORT = port, PLACE = place }
   folder:write("tls.conf", (TLS:gsub("%f[%w]%u%u+%f[%W]", values)))
   return start("/usr/sbin/nginx", { "-p", folder.path, "-e", "stderr", "-c", folder:at("tls.conf") }, port)

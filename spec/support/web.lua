@@ -8,6 +8,7 @@
 
 local allua = require("allua")
 local close = require("spec.support.close")
+local free_port = require("spec.support.port")
 local scratch = require("spec.support.scratch")
 local uv = require("luv")
 
@@ -144,14 +145,6 @@ local function run(program, args, options)
   return process, ended
 end
 
-function web.free_port()
-  local probe = uv.new_tcp()
-  assert(probe:bind("127.0.0.1", 0))
-  local port = probe:getsockname().port
-  close(probe)
-  return port
-end
-
 -- Whether something listens there.
 function web.answers(port)
   local tcp, tried = uv.new_tcp(), allua.promise()
@@ -207,7 +200,7 @@ function web.nginx(files, locations, beside)
     folder:write("root/" .. name, text)
   end
   web.certify(folder)
-  local values = { FOLDER = folder.path, PLAIN = web.free_port(), SECURE = web.free_port() }
+  local values = { FOLDER = folder.path, PLAIN = free_port(), SECURE = free_port() }
   folder:write(
     "nginx.conf",
     (
