@@ -211,12 +211,17 @@ static bool has_proxies (void) {
   return false;
 }
 
+/* libcurl 7.88 looks for the name of a SOCKS proxy under the server's among those that it remembers: it would go to the
+   server itself, and tell it the proxy's password. So behind proxies it remembers none. */
 static bool set_direct (struct transfer *transfer, bool direct) {
-  if (direct == transfer->direct)
+  const struct curl *curl = &transfer->multi->curl;
+  const long remembered = direct ? 60 : 0; /* seconds */
+  if (direct == transfer->direct && transfer->told_direct)
     return true;
   transfer->direct = direct;
-  return transfer->multi->curl.easy_setopt (transfer->easy, CURLOPT_NOPROXY, direct ? "*" : NULL)
-         == CURLE_OK;
+  transfer->told_direct = true;
+  return curl->easy_setopt (transfer->easy, CURLOPT_NOPROXY, direct ? "*" : NULL) == CURLE_OK
+         && curl->easy_setopt (transfer->easy, CURLOPT_DNS_CACHE_TIMEOUT, remembered) == CURLE_OK;
 }
 
 bool fetch_request_look_for_proxies (struct transfer *transfer) {

@@ -236,6 +236,8 @@ void fetch_transfer_ended (struct transfer *transfer, CURLcode result) {
     result = CURLE_PROXY;
   else if (is_unknown_host (transfer, result))
     result = CURLE_COULDNT_RESOLVE_HOST;
+  else if (result == CURLE_COULDNT_RESOLVE_HOST && transfer->own_proxy && !transfer->direct)
+    result = CURLE_COULDNT_RESOLVE_PROXY; /* of a SOCKS proxy it says that it was the server */
   transfer->result = result;
   if (result != CURLE_OK && !transfer->problem[0])
     strncat (transfer->problem, words, sizeof transfer->problem - 1);

@@ -33,10 +33,11 @@ struct transfer {
   bool streaming; /* the body waits in bounds until it is taken */
   bool paused;
   bool too_large, dropped;
-  bool starved;   /* there is no memory to poll its connection */
-  bool kept;      /* the easy handle and the headers are used again, by whoever prepared it */
-  bool own_proxy; /* an option says which proxy, or that there is none */
-  bool direct;    /* libcurl is told that there is none, and looks for none */
+  bool starved;     /* there is no memory to poll its connection */
+  bool kept;        /* the easy handle and the headers are used again, by whoever prepared it */
+  bool own_proxy;   /* an option says which proxy, or that there is none */
+  bool direct;      /* libcurl is told that there is none, and looks for none */
+  bool told_direct; /* … or that there may be one */
   uint64_t received, limit; /* of the body, bytes */
   CURLcode result;
   enum transfer_want want;

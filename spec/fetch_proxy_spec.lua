@@ -206,13 +206,31 @@ describe("a real proxy", function()
       { "proxy", "socks4://p%40ss@" .. socks4.place, "http://127.0.0.1:1/" },
       { "proxy", "http://" .. ESCAPED .. http.place, "https://127.0.0.1:1/" },
       { "connect", "socks5://" .. ESCAPED .. "127.0.0.1:1" },
-      { "connect", "socks5h://" .. ESCAPED .. "nobody.invalid:1" },
+      { "proxy", "socks5h://" .. ESCAPED .. "nobody.invalid:1" },
       { "proxy", "socks5://" .. ESCAPED .. plain_at }, -- no SOCKS at all
     }) do
       local err = errors.raised(fetch, case[3] or nginx.url .. "/who", { proxy = case[2] })
       assert.equal(case[1], err.code, told(err))
       keeps_secret(err)
     end
+  end)
+
+  it("whose name nobody knows is not taken for the server that was asked before, and told its password", function()
+    local server <close> = web.raw(function(client)
+      client:write(web.reply("200 OK", {}, "well"))
+    end)
+    local function check()
+      for _, scheme in ipairs({ "socks4", "socks4a", "socks5", "socks5h", "http" }) do
+        local proxy = ("%s://%snobody.invalid:%d"):format(scheme, ESCAPED, server.port)
+        local err = errors.raised(fetch, server.url, { proxy = proxy })
+        assert.equal("proxy", err.code, scheme .. ": " .. told(err))
+        keeps_secret(err)
+      end
+    end
+    check()
+    assert.equal("well", fetch(server.url)) -- libcurl remembers where that is
+    check()
+    assert.equal(1, server.accepted)
   end)
 
   it("that says nothing is waited for no longer than for a connection; one that is killed breaks off", function()
