@@ -46,8 +46,10 @@ void clock_reconsider (allua *host) {
 
 static int complain (lua_State *L) {
   allua *host = lua_touserdata (L, 1);
-  lua_warning (L, "allua: the virtual clock has stood still for 3 s: ", 1);
   flight_push (L, host);
+  if (lua_rawlen (L, -1) == 0)
+    return 0; /* it has just ended */
+  lua_warning (L, "allua: the virtual clock has stood still for 3 s: ", 1);
   lua_warning (L, lua_tostring (L, -1), 1);
   lua_warning (L, " under way", 0);
   return 0;
@@ -55,7 +57,7 @@ static int complain (lua_State *L) {
 
 void clock_complain (allua *host) {
   lua_State *L = host->worker;
-  if (!host->clocks || !host->clock_blocked)
+  if (!host->clocks || !host->clock_blocked || host->ready.first)
     return;
   lua_pushcfunction (L, complain);
   lua_pushlightuserdata (L, host);
