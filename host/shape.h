@@ -16,10 +16,8 @@ struct shape {
   uint32_t size;
   bool tabled;          /* more than MOST_NAMES: they are in a table */
   struct name_map *map; /* from names to numbers; made when first asked, in VALUE_MAP */
-  struct meeting
-      *met; /* of a tabled one that may be remembered: how its names were met, in VALUE_MET */
-  uint64_t
-      hash; /* of the names, in the order in which they were met; if tabled, of the first MOST_NAMES */
+  struct meeting *met;  /* how a tabled one's names were met, in VALUE_MET; or NULL */
+  uint64_t hash;        /* of the names as they were met; if tabled, of the first MOST_NAMES */
   struct name names
       []; /* in that order, if not tabled: integers, or what strings are known by (lua_topointer);
                           behind them their numbers in the order of start */
@@ -61,7 +59,8 @@ struct shape *shape_recall_many (lua_State *L, allua *host, const struct name *n
 bool shape_is_met (lua_State *L, int index, const struct shape *shape, uint32_t i,
                    const struct name *name);
 
-/* Have room for how the names were met in a new tabled shape on top of L, unless Lua's memory is limited. May raise. */
+/* Have room for how the names were met in a new tabled shape on top of L, so that it can be remembered; unless Lua's
+   memory is limited. May raise. */
 void shape_make_meeting (lua_State *L, allua *host, struct shape *shape);
 
 /* Remember the one on top of L, which is whole, if its names have been met before; a tabled one at once, in the

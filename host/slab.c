@@ -2,12 +2,8 @@
 
 #include <stdlib.h>
 
-enum {
-  HEAD = 64, /* bytes at a slab's beginning: a line of the cache */
-  LENGTH
-  = SLAB_SIZE - 2 * (int)sizeof (void *), /* so that slabs of malloc's lie next to each other */
-  MOST_EMPTY = 64                         /* slabs kept */
-};
+/* A head is a line of the cache; the length leaves room for malloc's own words, so that slabs lie next to each other. */
+enum { HEAD = 64, LENGTH = SLAB_SIZE - 2 * (int)sizeof (void *), MOST_EMPTY = 64 /* kept */ };
 
 static void list (struct slabs *slabs, struct slab *slab) {
   struct slab **first = &slabs->open[slab->class];

@@ -107,7 +107,7 @@ describe("a URL that is fetched again", function()
         return event.path
       end
       local quick = fetch.with({ base_url = server.url, timeout = 0.5 })
-      for _ = 1, 2 do
+      for _ = 1, 3 do
         state.pause = nil
         assert.equal("/to", fetch(server.url .. "/from"))
         assert.equal("/to", quick("/from"))
