@@ -48,12 +48,21 @@ int deadlock_on_stall (lua_State *L) {
   return 1;
 }
 
+/* Argument: the host. */
+static int make_error (lua_State *L) {
+  push_error (L, lua_touserdata (L, 1));
+  return 1;
+}
+
 int deadlock_break (allua *host, lua_State *L, struct group *group, bool (*done) (void *data),
                     void *data) {
   int error;
   if (host->close_asked)
     return luaL_error (L, "the host was closed while this ran");
-  push_error (L, host);
+  /* Protected: for want of memory to say why, the group must not stay. */
+  lua_pushcfunction (L, make_error);
+  lua_pushlightuserdata (L, host);
+  lua_pcall (L, 1, 1, 0);
   error = lua_gettop (L);
   lua_pushvalue (L, error);
   lua_xmove (L, host->L, 1);

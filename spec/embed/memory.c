@@ -1,6 +1,7 @@
 /* A host's memory: the program's allocator, and a limit that scripts run into and hosts survive. */
 #include "check.h"
 #include "counting.h"
+#include <limits.h>
 
 static const char work[] = "local allua = require 'allua'\n"
                            "local tasks = {}\n"
@@ -118,10 +119,57 @@ static void tight (void) {
          good && opened > 0 && refused > 0, "%d opened, %d refused", opened, refused);
 }
 
+/* Lua: fail_from (n) – of the calls of the allocator the n-th from now and all after it fail. */
+static struct counting *failing;
+
+static int fail_from (lua_State *L) {
+  failing->fail = failing->calls + luaL_checkinteger (L, 1);
+  failing->fail_end = LONG_MAX;
+  return 0;
+}
+
+/* A run that cannot end, and no memory to say so. */
+static void deadlock (void) {
+  struct counting counting = { 0 };
+  allua *host = check_open (&(allua_options){
+      .size = sizeof (allua_options), .alloc = counting_alloc, .alloc_data = &counting });
+  lua_State *L = allua_state (host);
+  int runs = 0, refused = 0, failed, ended;
+  failing = &counting;
+  lua_register (L, "fail_from", fail_from);
+  lua_pushinteger (L, 0);
+  lua_setglobal (L, "ended");
+  do {
+    lua_pushinteger (L, ++runs);
+    lua_setglobal (L, "n");
+    counting.failed = 0;
+    refused += allua_run_string (host,
+                                 "local never = require 'allua'.promise()\n"
+                                 "local closed <close> = setmetatable({}, {\n"
+                                 "  __close = function() ended = n end,\n"
+                                 "})\n"
+                                 "fail_from(n)\n"
+                                 "never:await()\n",
+                                 "=deadlock")
+               == ALLUA_MEMORY;
+    counting.fail = 0;
+    failed = counting.failed > 0;
+    lua_getglobal (L, "ended");
+    ended = (int)lua_tointeger (L, -1);
+    lua_pop (L, 1);
+  } while (failed && ended == runs);
+  check ("a deadlock that there is no memory to tell of ends its task all the same", ended == runs,
+         "run %d", runs);
+  CHECK ("some of them say so: ALLUA_MEMORY", refused > 0);
+  allua_close (host);
+  check_given_back ("every byte is given back after deadlocks without memory", &counting);
+}
+
 int main (void) {
   check_begin ();
   custom_allocator ();
   limit ();
   tight ();
+  deadlock ();
   return check_end ();
 }
