@@ -16,7 +16,25 @@ void promise_register (lua_State *L, allua *host) {
   host->live_promises++;
 }
 
+static void begin (struct allua_promise *promise, allua *host) {
+  memset (promise, 0, sizeof *promise);
+  promise->own.kind = PROMISE_BY_HAND;
+  promise->host = host;
+  promise->mem = host->mem;
+  promise->anchor = LUA_NOREF;
+}
+
 struct allua_promise *promise_block_push (lua_State *L, allua *host) {
+  struct by_hand *object = lua_newuserdatauv (L, sizeof *object + sizeof *object->inside, 1);
+  struct allua_promise *promise = object->inside;
+  begin (promise, host);
+  promise->inside = true;
+  object->promise = &promise->own;
+  promise_register (L, host);
+  return promise;
+}
+
+struct allua_promise *promise_block_push_shared (lua_State *L, allua *host) {
   struct by_hand *object = lua_newuserdatauv (L, sizeof *object, 1);
   struct allua_promise *promise;
   object->promise = NULL;
@@ -25,11 +43,7 @@ struct allua_promise *promise_block_push (lua_State *L, allua *host) {
   if (!promise) {
     error_raise_memory (L, host);
   }
-  memset (promise, 0, sizeof *promise);
-  promise->own.kind = PROMISE_BY_HAND;
-  promise->host = host;
-  promise->mem = host->mem;
-  promise->anchor = LUA_NOREF;
+  begin (promise, host);
   object->promise = &promise->own;
   return promise;
 }
@@ -60,7 +74,8 @@ void promise_block_free_unused (struct allua_promise *promise) {
   if (promise->from_c || !promise->collected)
     return;
   promise_block_forget_data (promise);
-  mem_resize (&mem, promise, sizeof *promise, 0);
+  if (!promise->inside)
+    mem_resize (&mem, promise, sizeof *promise, 0);
 }
 
 void promise_block_forget_work (struct allua_promise *promise) {

@@ -7,14 +7,16 @@
 #include "promise.h"
 
 /* Every promise object begins with a pointer to its promise: a struct group (a spawned task), a struct
-   view, or a struct by_hand. The last's promise is in a block of its own, shared by the userdata and, until
-   it has settled it, C: the one that lets go last frees it, if need be after the host. */
+   view, or a struct by_hand. Where Lua alone has the last, its promise is in the object itself. Else it is in
+   a block of its own, shared by the object and, until it has settled it, C: the one that lets go last
+   frees it, if need be after the host. */
 struct allua_promise {
   struct promise own;
   allua *host; /* NULL: closed */
   struct mem mem;
   int count;   /* of values, in user value 1 of the object: one, or a table of them; or an error */
   bool stored; /* they are there */
+  bool inside; /* the object */
   bool collected; /* the object is gone */
   bool from_c;    /* C has still to settle it */
   bool passive;   /* see promise_object_wait_for_others */
@@ -29,6 +31,7 @@ struct allua_promise {
 
 struct by_hand {
   struct promise *promise; /* NULL: there was no memory for the block */
+  struct allua_promise inside[];
 };
 
 static inline bool promise_is_by_hand (const struct promise *promise) {
@@ -43,8 +46,9 @@ static inline struct allua_promise *promise_block_of (struct promise *promise) {
    are looked at when the host closes. May raise. */
 void promise_register (lua_State *L, allua *host);
 
-/* Push a new promise by hand. May raise. */
+/* Push a new promise by hand, for Lua alone, or to be shared with C. May raise. */
 struct allua_promise *promise_block_push (lua_State *L, allua *host);
+struct allua_promise *promise_block_push_shared (lua_State *L, allua *host);
 
 /* Take it out of the host's pending work. */
 void promise_block_unanchor (struct allua_promise *promise);

@@ -34,7 +34,7 @@ allua_promise *allua_promise_new (lua_State *L) {
   if (!host)
     luaL_error (L, "allua_promise_new: this state has no allua host");
   luaL_checkstack (L, 6, NULL);
-  promise = promise_block_push (L, host);
+  promise = promise_block_push_shared (L, host);
   host_push (host, L, SLOT_PENDING);
   lua_pushvalue (L, -2);
   promise->anchor = luaL_ref (L, -2);

@@ -6,9 +6,13 @@
 #include "all.h"
 #include "error.h"
 
+/* What there is to say where there is no memory to say more. */
+static const char no_memory[] = "not enough memory";
+
 void script_forget_error (allua *host) {
-  mem_resize (&host->mem, host->error, host->error_size, 0);
+  mem_resize (&host->mem, host->error_kept, host->error_size, 0);
   host->error = NULL;
+  host->error_kept = NULL;
   host->error_size = 0;
 }
 
@@ -21,7 +25,7 @@ static int make_report (lua_State *L) {
 }
 
 void script_keep_error (lua_State *L, allua *host) {
-  const char *report = "not enough memory";
+  const char *report = no_memory;
   size_t size;
   script_forget_error (host);
   lua_pushcfunction (L, make_report);
@@ -30,9 +34,10 @@ void script_keep_error (lua_State *L, allua *host) {
   if (lua_pcall (L, 2, 1, 0) == LUA_OK)
     report = lua_tostring (L, -1);
   size = strlen (report) + 1;
-  host->error = mem_resize (&host->mem, NULL, 0, size);
-  if (host->error) {
-    memcpy (host->error, report, size);
+  host->error = no_memory;
+  host->error_kept = mem_resize (&host->mem, NULL, 0, size);
+  if (host->error_kept) {
+    host->error = memcpy (host->error_kept, report, size);
     host->error_size = size;
   }
   lua_pop (L, 1);
@@ -69,6 +74,7 @@ static int script_run (allua *host, int arguments) {
   script_forget_error (host);
   if (!lua_checkstack (L, LUA_MINSTACK)) {
     lua_settop (L, base - 1);
+    host->error = no_memory;
     return ALLUA_MEMORY;
   }
   lua_pushcfunction (L, add_traceback);
@@ -112,11 +118,13 @@ static int run_source (allua *host, struct source *source) {
   lua_State *L = host->main;
   int status, top = lua_gettop (L);
   script_forget_error (host);
-  if (!lua_checkstack (L, LUA_MINSTACK))
+  if (!lua_checkstack (L, LUA_MINSTACK)) {
+    host->error = no_memory;
     return ALLUA_MEMORY;
+  }
   if (host->turns || host->runs || host->closing) {
     lua_pushcfunction (L, refuse_nested);
-    lua_call (L, 0, 1);
+    lua_pcall (L, 0, 1, 0);
     script_keep_error (L, host);
     return ALLUA_ERROR;
   }
@@ -171,6 +179,7 @@ int allua_start (allua *host, int arguments,
   script_forget_error (host);
   if (!lua_checkstack (L, 4)) {
     lua_pop (L, arguments + 1);
+    host->error = no_memory;
     return ALLUA_MEMORY;
   }
   lua_pushcfunction (L, start);

@@ -205,7 +205,8 @@ struct allua {
   void *data;
   void (*joined) (allua *host); /* the program's: closing, and all tasks have ended */
   char *path;
-  char *error; /* the last run's report */
+  const char *error; /* the last run's report */
+  char *error_kept;  /* NULL: there was no memory for it */
   size_t error_size;
   size_t reported;       /* unhandled errors so far */
   bool stopping;         /* what runs is unwound where it stands, and not resumed */
