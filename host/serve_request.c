@@ -130,6 +130,15 @@ int serve_answer (lua_State *L) {
   return 0;
 }
 
+/* listener:drop (id): there is no reply, or it broke off. */
+int serve_drop (lua_State *L) {
+  struct server *server = *serve_check_listener (L);
+  struct connection *connection = server ? connection_of (server, luaL_checkinteger (L, 2)) : NULL;
+  if (connection)
+    connection_drop (connection);
+  return 0;
+}
+
 /* request:wait (): until there is some of the body, or its end. Asks for it where the client waits. */
 static int request_wait (lua_State *L) {
   struct connection *connection = need_request (L);

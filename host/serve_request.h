@@ -24,6 +24,7 @@ void serve_send (lua_State *L, struct server *server, lua_Integer id, const stru
 /* Methods of a listener's: lua_CFunctions, told of where they are defined. */
 int serve_request (lua_State *L);
 int serve_answer (lua_State *L);
+int serve_drop (lua_State *L);
 
 /* Make the class of that name, if it is not there. Made when it is first used: a program that does not serve
    starts without it. */

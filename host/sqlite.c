@@ -120,10 +120,11 @@ static int connection_open (lua_State *L) {
                     writes ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY, 0);
 }
 
-/* connection:serve (): from now on it may take the pool's jobs, until the pool lends it. */
+/* connection:serve (clean): from now on it may take the pool's jobs, until the pool lends it; once what is open still
+   has been ended, where it is not `clean`. */
 static int connection_serve (lua_State *L) {
   struct sqlite_host_connection *connection = check (L);
-  sqlite_lane_serve (pool_of (connection), connection);
+  sqlite_lane_serve (pool_of (connection), connection, lua_toboolean (L, 2));
   return 0;
 }
 

@@ -90,8 +90,9 @@ void sqlite_lane_forget (struct sqlite_host_job *job) {
   go_on (lane); /* it may have stood in the way of the next */
 }
 
-void sqlite_lane_serve (struct sqlite_host_pool *pool, struct sqlite_host_connection *connection) {
-  sqlite_thread_lend (&connection->thread, false);
+void sqlite_lane_serve (struct sqlite_host_pool *pool, struct sqlite_host_connection *connection,
+                        bool clean) {
+  sqlite_thread_serve (&connection->thread, clean);
   pool->lane.serving++;
   go_on (&pool->lane);
 }

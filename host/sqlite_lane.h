@@ -17,7 +17,8 @@ void sqlite_lane_leave (struct sqlite_host_pool *pool);
 void sqlite_lane_forget (struct sqlite_host_job *job);
 
 /* A connection has come (back). */
-void sqlite_lane_serve (struct sqlite_host_pool *pool, struct sqlite_host_connection *connection);
+void sqlite_lane_serve (struct sqlite_host_pool *pool, struct sqlite_host_connection *connection,
+                        bool clean);
 
 /* From now on all are refused, those that wait too; this job is settled when what is under way is done. */
 void sqlite_lane_close (struct sqlite_host_job *drain);

@@ -324,12 +324,17 @@ static void run (void *data) {
   int patience = 1;
   lock (pool);
   while (!connection->closing) {
-    if (!take (connection)) {
+    bool unclean = connection->unclean;
+    connection->unclean = false;
+    if (!take (connection) && !unclean) {
       rest (connection, &patience);
       continue;
     }
     uv_mutex_unlock (&pool->mutex);
-    work (&worker);
+    if (unclean)
+      sqlite_work_clean (&worker);
+    if (connection->taken.first)
+      work (&worker);
     lock (pool);
   }
   give_back (connection);
@@ -415,11 +420,12 @@ void sqlite_thread_submit (struct sqlite_job *job, bool more) {
   uv_mutex_unlock (&pool->mutex);
 }
 
-void sqlite_thread_lend (struct sqlite_connection *connection, bool lent) {
+void sqlite_thread_serve (struct sqlite_connection *connection, bool clean) {
   struct sqlite_pool *pool = connection->pool;
   lock (pool);
-  connection->lent = lent;
-  if (!lent && pool->queue.first)
+  connection->lent = false;
+  connection->unclean = !clean;
+  if (!clean || pool->queue.first)
     wake (connection);
   atomic_fetch_add (&pool->changes, 1);
   uv_mutex_unlock (&pool->mutex);

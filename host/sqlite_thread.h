@@ -164,6 +164,7 @@ struct sqlite_connection {
   bool asleep;               /* until it is woken … */
   bool naps;                 /* … or a moment has passed */
   bool lent;                 /* takes no job that is for any */
+  bool unclean;              /* see sqlite_thread_serve */
   /* The thread's, who changes them with this mutex, so that others may interrupt what runs: */
   uv_mutex_t mutex;
   struct sqlite_job *running;
@@ -191,8 +192,9 @@ void sqlite_thread_join (struct sqlite_connection *connection);
    are likely to follow at once. */
 void sqlite_thread_submit (struct sqlite_job *job, bool more);
 
-/* Any thread: have it take jobs that are for any, or not. */
-void sqlite_thread_lend (struct sqlite_connection *connection, bool lent);
+/* Any thread: have it take jobs that are for any, until it is lent. Before that its thread ends what is open still, if
+   it is not known to be `clean`: a transaction, rows that are not fetched. */
+void sqlite_thread_serve (struct sqlite_connection *connection, bool clean);
 
 /* Any thread: a connection that is not lent, preferably one without work; it is lent now. NULL: there is none. */
 struct sqlite_connection *sqlite_pool_lend (struct sqlite_pool *pool);

@@ -390,6 +390,17 @@ void sqlite_work (struct sqlite_worker *worker, struct sqlite_job *job, bool wan
                     || worker->sqlite->get_autocommit (worker->connection->database);
 }
 
+void sqlite_work_clean (struct sqlite_worker *worker) {
+  const struct sqlite *sqlite = worker->sqlite;
+  sqlite3 *database = worker->connection->database;
+  stop_cursor (worker);
+  if (!database)
+    return;
+  if (!sqlite->get_autocommit (database))
+    sqlite->exec (database, "ROLLBACK", NULL, NULL, NULL);
+  sqlite->exec (database, "PRAGMA query_only = OFF", NULL, NULL, NULL);
+}
+
 /* A statement without parameters and rows. */
 static void control (struct sqlite_worker *worker, sqlite3_stmt **statement, const char *sql) {
   const struct sqlite *sqlite = worker->sqlite;

@@ -30,6 +30,9 @@ struct sqlite_worker {
 /* Do the job; it has its result then. Where it is not wanted any more, the result is that it was interrupted. */
 void sqlite_work (struct sqlite_worker *worker, struct sqlite_job *job, bool wanted);
 
+/* End what somebody has left open: rows that are not fetched, a transaction, that nothing may be written. */
+void sqlite_work_clean (struct sqlite_worker *worker);
+
 /* Begin a transaction that only reads, or end it. */
 void sqlite_work_snapshot (struct sqlite_worker *worker, bool begins);
 

@@ -135,15 +135,15 @@ local function load_tables(self)
     end
   end
   local loading = core.promise("the tables of a database")
+  local _ <close> = setmetatable({}, { -- nobody waits for one that has failed
+    __close = function()
+      root.loading = false
+      loading:resolve()
+    end,
+  })
   root.loading = loading
-  local ok, tables = pcall(Methods.schema, self)
-  root.loading = false
-  root.tables = ok and tables
-  loading:resolve()
-  if not ok then
-    error(tables, 0)
-  end
-  return tables
+  root.tables = Methods.schema(self)
+  return root.tables
 end
 
 --- The model of a table, whatever its name; database.NAME is the same, but for the names of methods.
@@ -189,11 +189,9 @@ function Methods:each(statement, ...)
       end
       local lent = connection
       connection = nil
-      allua.shield(function()
-        pcall(lent.stop, lent, cursor)
-      end)
+      local clean = pcall(allua.shield, lent.stop, lent, cursor)
       if not self.connection then
-        self.driver:release(lent)
+        self.driver:release(lent, clean)
       end
     end,
   })
@@ -243,6 +241,7 @@ local function new_transaction(self, connection, depth)
     connection = connection,
     depth = depth,
     over = false,
+    spoiled = false, -- by an error in a savepoint that could not be undone
     changed_schema = false,
     models = {},
   }, Transaction)
@@ -357,6 +356,7 @@ function db.open(url, options)
     connection = false,
     depth = 0,
     over = false,
+    spoiled = false,
     changed_schema = false, -- a transaction's: whether models are to be made anew behind it
     tables = false, -- what schema() gave last
     loading = false, -- a promise, while a task asks for it

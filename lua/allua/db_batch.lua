@@ -75,6 +75,17 @@ local function ask(model, column, list, asked)
 end
 
 local function lead(model, column, asked)
+  local _ <close> = setmetatable({}, { -- where this one fails, the others ask again
+    __close = function()
+      if model.asked[column] == asked then
+        model.asked[column] = nil
+      end
+      for left in pairs(asked.waiting) do
+        settle(asked, left, "resolve", AGAIN)
+      end
+    end,
+  })
+  model.asked[column] = asked
   allua.yield() -- all that are ready ask first
   model.asked[column] = nil
   local list = {}
@@ -109,21 +120,11 @@ function batch.find(model, column, value, select)
     local leads = not asked
     if leads then
       asked = { waiting = {} }
-      model.asked[column] = asked
     end
     asked.waiting[value] = asked.waiting[value] or {}
     table.insert(asked.waiting[value], promise)
     if leads then
-      local ok, err = pcall(lead, model, column, asked)
-      if not ok then
-        if model.asked[column] == asked then
-          model.asked[column] = nil
-        end
-        for left in pairs(asked.waiting) do
-          settle(asked, left, "resolve", AGAIN)
-        end
-        error(err, 0)
-      end
+      lead(model, column, asked)
     end
     local ok
     ok, row = pcall(promise.await, promise)

@@ -74,7 +74,7 @@ local function connect(driver, lane, writes)
   end
   driver.open[connection] = lane
   lane.connections[connection:key()] = connection
-  connection:serve()
+  connection:serve(true)
 end
 
 -- ── the driver ──
@@ -146,9 +146,10 @@ function Driver:acquire(mode)
   return lane.connections[lane.pool:lend()]
 end
 
-function Driver:release(connection)
+--- clean: nothing is open on it; else that is ended.
+function Driver:release(connection, clean)
   if self.open[connection] then
-    connection:serve()
+    connection:serve(clean)
   end
 end
 

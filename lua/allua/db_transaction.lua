@@ -65,41 +65,68 @@ local function script(connection, statement)
   return connection:script(statement)
 end
 
+-- What begins one, commits it and rolls it back.
+local function statements(self, begin)
+  if not self.connection then
+    return begin, "COMMIT", "ROLLBACK"
+  end
+  local name = "allua_" .. self.depth + 1
+  return "SAVEPOINT " .. name, "RELEASE " .. name, "ROLLBACK TO " .. name .. "; RELEASE " .. name
+end
+
 --- Runs fn(tx) between the statements that begin and end it, and gives its values. `self` is the database, or the
 --- transaction that this one is a savepoint in; new(self, connection, depth) makes what fn is given.
+---
+--- Whatever fails, if only for want of memory: the connection goes back, and what was not committed is undone. So all
+--- that takes memory is there before there is a connection. What could not be undone in a savepoint spoils the
+--- transaction around it; on a connection of its own, whoever that goes back to ends it.
 function transaction.run(self, fn, options, new)
-  local inner = self.connection and true
-  local depth = self.depth + 1
-  local driver, name = self.root.driver, "allua_" .. depth
+  local inner, driver, depth = self.connection, self.root.driver, self.depth + 1
   local begin, reset = driver:begin(options)
-  local connection = self.connection or driver:acquire(options.read_only and "read" or "write")
-  local tx = new(self, connection, depth)
-  local results = table.pack(pcall(function()
-    script(connection, inner and "SAVEPOINT " .. name or begin)
-    return fn(tx)
-  end))
-  local ok = results[1]
-  allua.shield(function()
+  local opening, committing, undoing = statements(self, begin)
+  local connection, tx, results
+  local begun, ended, clean = false, false, false
+
+  local function end_it()
     tx.over, tx[1], tx[2] = true, nil, nil
-    if ok then
-      local committed, err = pcall(script, connection, inner and "RELEASE " .. name or "COMMIT")
+    if results[1] and tx.spoiled then
+      results[1], results[2] = false, tx.spoiled
+    end
+    if results[1] then
+      local committed, err = pcall(script, connection, committing)
       if not committed then
-        ok, results[2] = false, err
+        results[1], results[2] = false, err
       end
     end
-    if not ok then
-      -- Also where it failed to begin: who was cancelled then does not know. The database may have rolled back
-      -- itself (a full disk, say): then there is nothing to do.
-      pcall(script, connection, inner and "ROLLBACK TO " .. name .. "; RELEASE " .. name or "ROLLBACK")
-    end
-    if reset then
-      pcall(connection.script, connection, reset)
-    end
-    if not inner then
-      driver:release(connection)
-    end
-  end)
-  if not ok then
+    -- Also where it failed to begin: who was cancelled then does not know. The database may have rolled back
+    -- itself (a full disk, say): then there is nothing to do.
+    ended = results[1] or pcall(script, connection, undoing)
+    clean = not reset or pcall(connection.script, connection, reset)
+  end
+
+  local _ <close> = setmetatable({}, {
+    __close = function()
+      if tx then
+        tx.over = true
+      end
+      if inner then
+        self.spoiled = self.spoiled or begun and not ended and (results and results[2] or "not enough memory")
+      elseif connection then
+        driver:release(connection, ended and clean)
+      end
+    end,
+  })
+  results = table.pack(pcall(function()
+    connection = inner or driver:acquire(options.read_only and "read" or "write")
+    tx = new(self, connection, depth)
+    script(connection, opening)
+    begun = true
+    return fn(tx)
+  end))
+  if tx then
+    allua.shield(end_it)
+  end
+  if not results[1] then
     error(results[2], 0)
   end
   return table.unpack(results, 2, results.n)

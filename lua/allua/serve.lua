@@ -26,6 +26,7 @@ local LIMITS = { "head", "uri", "headers", "body", "head_time", "body_time", "id
 local OPTIONS = { "host", "port", "routes", "use", "tls", "limits", "grace" }
 local TLS = { "cert", "key" }
 local GRACE = 10 -- seconds
+local PAUSE = 0.01 -- seconds before a server that could not go on tries again
 local MOST_IDLE = 64 -- tasks that wait for requests
 local PLACE <const> = (1 << 20) - 1 -- these bits of the number of a request are its connection's place
 -- Of a worker's table: the event that it answers, or false, and the number of that request.
@@ -115,7 +116,7 @@ end
 
 local function fail(event, err)
   if event.replied then
-    event.request:drop()
+    events.drop(event)
     return
   end
   if allua.is_error(err, "HTTPError") then
@@ -166,19 +167,24 @@ end
 
 -- Whether the running task is, and not only another one that it waited for: each of its waits raises then.
 local function is_cancelled()
-  return not pcall(allua.yield)
+  local ok, err = pcall(allua.yield)
+  return not ok and allua.is_error(err, "CancelledError")
+end
+
+local function log(event, err)
+  io.stderr:write(("allua: %s %s: %s\n"):format(event.method, event.path, core.describe(err)))
 end
 
 -- Why there is no reply from the handler.
 local function tell(event, err)
   if allua.is_error(err, "ClientLeftError") or allua.is_error(err, "CancelledError") and is_cancelled() then
-    event.request:drop()
+    events.drop(event)
     return
   end
   if not allua.is_error(err, "HTTPError") then
-    io.stderr:write(("allua: %s %s: %s\n"):format(event.method, event.path, core.describe(err)))
+    pcall(log, event, err)
   end
-  pcall(fail, event, err)
+  fail(event, err)
 end
 
 -- The servers that are open, by which the program's signals are answered.
@@ -249,7 +255,9 @@ local function work(worker, listener, routes, answer, running, idle)
       if not event then
         error(got, 0)
       end
-      tell(event, got)
+      if not pcall(tell, event, got) then -- for want of memory, say: the client need not wait
+        events.drop(event)
+      end
       return
     elseif got == false then
       return
@@ -281,13 +289,8 @@ local function let_go(server)
   server.listener:close()
 end
 
-local function accept(server, routes, answer)
+local function accept_all(server, routes, answer)
   local running, idle, listener = {}, {}, server.listener
-  local _ <close> = setmetatable({}, {
-    __close = function()
-      let_go(server)
-    end,
-  })
   server.accepting = true
   while true do
     listener:wait()
@@ -299,6 +302,27 @@ local function accept(server, routes, answer)
       worker.task = allua.spawn(work, worker, listener, routes, answer, running, idle)
     end
     listener:turn() -- after which it waits in a handler, has ended, or has answered all there was
+  end
+end
+
+local function report(server, err)
+  io.stderr:write(("allua: %s: %s\n"):format(server.url, core.describe(err)))
+end
+
+-- Until it is cancelled: that memory has run out, say, is no end of it.
+local function accept(server, routes, answer)
+  local _ <close> = setmetatable({}, {
+    __close = function()
+      let_go(server)
+    end,
+  })
+  while true do
+    local _, err = pcall(accept_all, server, routes, answer)
+    if is_cancelled() then
+      error(err, 0)
+    end
+    pcall(report, server, err)
+    pcall(allua.sleep, PAUSE)
   end
 end
 

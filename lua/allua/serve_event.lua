@@ -356,4 +356,9 @@ function event.reply(self, value)
   end
 end
 
+-- There is no reply, or it broke off. Needs no memory.
+function event.drop(self)
+  self[LISTENER]:drop(self[ID])
+end
+
 return event

@@ -61,7 +61,7 @@ static void on_report (allua *host, const char *report, void *data) {
 }
 
 /* Returns whether all was well; prints what was not. */
-static int run (long seed) {
+static int run (const char *script, long seed) {
   struct counting counting = { 0 };
   char text[24];
   char *arguments[] = { text, "10", NULL };
@@ -76,7 +76,7 @@ static int run (long seed) {
                                               .alloc_data = &counting,
                                               .on_error = on_report });
   lua_register (allua_state (host), "scarce", set_scarce);
-  int status = allua_run_file (host, "spec/support/chaos.lua", 2, arguments);
+  int status = allua_run_file (host, script, 2, arguments);
   const char *error = allua_error (host);
   /* Only an error of memory may come through: all others are caught, or are the script's findings. */
   int good = status != ALLUA_ERROR || strstr (error, "not enough memory");
@@ -99,7 +99,7 @@ int main (int argc, char **argv) {
   long bad = 0, failed = 0;
   check_begin ();
   for (long seed = first; seed <= last; seed++) {
-    bad += !run (seed);
+    bad += !run (argc > 3 ? argv[3] : "spec/support/chaos.lua", seed);
     failed += chance.failed;
   }
   check ("tasks that do anything end with their groups while memory fails", bad == 0,
