@@ -128,18 +128,11 @@ static int push_port (lua_State *L, struct server *server) {
   return 1;
 }
 
-static const luaL_Reg listener_methods[] = { { "active", listener_active },
-                                             { "answer", serve_answer },
-                                             { "close", listener_close },
-                                             { "drain", listener_drain },
-                                             { "drop", serve_drop },
-                                             { "request", serve_request },
-                                             { "secure", listener_secure },
-                                             { "stop", listener_stop },
-                                             { "turn", listener_turn },
-                                             { "wait", listener_wait },
-                                             { "__gc", listener_close },
-                                             { NULL, NULL } };
+static const luaL_Reg listener_methods[]
+    = { { "active", listener_active }, { "answer", serve_answer }, { "close", listener_close },
+        { "drain", listener_drain },   { "drop", serve_drop },     { "request", serve_request },
+        { "secure", listener_secure }, { "stop", listener_stop },  { "turn", listener_turn },
+        { "wait", listener_wait },     { "__gc", listener_close }, { NULL, NULL } };
 
 /* A write to a client that has gone is an error like others, not the end of the program: but what the program
    has set for itself stays. */

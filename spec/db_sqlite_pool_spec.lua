@@ -1,6 +1,7 @@
 -- allua.db with SQLite: many tasks on few threads.
 
 local allua = require("allua")
+local core = require("allua.core")
 local db = require("allua.db")
 local errors = require("spec.support.errors")
 local host = require("spec.support.host")
@@ -27,6 +28,19 @@ local function numbers(n)
 end
 
 describe("the threads of a database", function()
+  it("get a connection back without what was left open on it", function()
+    local pool = core.sqlite_pool(1, false)
+    local connection = pool:connection()
+    connection:open(":memory:", "rw")
+    connection:script("CREATE TABLE item (id INTEGER); BEGIN; INSERT INTO item VALUES (1); PRAGMA query_only = ON")
+    connection:serve(false)
+    assert.same({}, (pool:run("SELECT id FROM item", {}, 0)))
+    pool:run("INSERT INTO item VALUES (2)", {}, 0)
+    assert.same({ { id = 2 } }, (pool:run("SELECT id FROM item", {}, 0)))
+    connection:shut()
+    connection:close()
+  end)
+
   it("answer each task with its own rows", function()
     with(function(database)
       database:transaction(function(tx)

@@ -1,8 +1,8 @@
 /* Tasks that do anything, while memory fails at any moment:
  *
- *   chaos [FIRST LAST]    for each seed from FIRST to LAST
+ *   chaos [FIRST LAST [SCRIPT]]    for each seed from FIRST to LAST
  *
- * spec/support/chaos.lua runs on an allocator that fails now and then, once or for a while; how often and
+ * The script, spec/support/chaos.lua, runs on an allocator that fails now and then, once or for a while; how often and
  * for how long depends on the seed. Whatever is raised, no task may stay when its group has ended; the host
  * closes, gives all memory back, and leaves a loop that closes. What one seed does may differ from run to
  * run: Lua hashes strings by a seed of its own. */
