@@ -26,7 +26,8 @@ local LIMITS = { "head", "uri", "headers", "body", "head_time", "body_time", "id
 local OPTIONS = { "host", "port", "routes", "use", "tls", "limits", "grace" }
 local TLS = { "cert", "key" }
 local GRACE = 10 -- seconds
-local PAUSE = 0.01 -- seconds before a server that could not go on tries again
+local PAUSE = 0.001 -- seconds before a server that could not go on tries again, …
+local MOST_FAILURES = 20 -- … so often in a row
 local MOST_IDLE = 64 -- tasks that wait for requests
 local PLACE <const> = (1 << 20) - 1 -- these bits of the number of a request are its connection's place
 -- Of a worker's table: the event that it answers, or false, and the number of that request.
@@ -309,8 +310,9 @@ local function report(server, err)
   io.stderr:write(("allua: %s: %s\n"):format(server.url, core.describe(err)))
 end
 
--- Until it is cancelled: that memory has run out, say, is no end of it.
+-- Until it is cancelled: that memory has run out for a moment, say, is no end of it.
 local function accept(server, routes, answer)
+  local failures, last = 0, 0
   local _ <close> = setmetatable({}, {
     __close = function()
       let_go(server)
@@ -318,7 +320,10 @@ local function accept(server, routes, answer)
   })
   while true do
     local _, err = pcall(accept_all, server, routes, answer)
-    if is_cancelled() then
+    local now = uv.now()
+    failures = now - last < 1000 and failures + 1 or 1
+    last = now
+    if is_cancelled() or failures == MOST_FAILURES then
       error(err, 0)
     end
     pcall(report, server, err)

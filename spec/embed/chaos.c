@@ -1,12 +1,13 @@
 /* Tasks that do anything, while memory fails at any moment:
  *
- *   chaos [FIRST LAST [SCRIPT]]    for each seed from FIRST to LAST
+ *   chaos [FIRST LAST [SCRIPT LONGEST]]    for each seed from FIRST to LAST; at most so many fail in a row
  *
  * The script, spec/support/chaos.lua, runs on an allocator that fails now and then, once or for a while; how often and
  * for how long depends on the seed. Whatever is raised, no task may stay when its group has ended; the host
  * closes, gives all memory back, and leaves a loop that closes. What one seed does may differ from run to
  * run: Lua hashes strings by a seed of its own. */
 #include "counting.h"
+#include <limits.h>
 
 enum { SEED_SECONDS = 120, SEEDS = 20 };
 
@@ -25,7 +26,7 @@ static unsigned roll (unsigned sides) {
   return (unsigned)(chance.state >> 20) % sides;
 }
 
-static void begin_chance (long seed) {
+static void begin_chance (long seed, unsigned most) {
   static const unsigned periods[] = { 20, 50, 100, 300, 1000, 3000, 10000 };
   static const unsigned longest[] = { 1, 2, 3, 8, 40, 300 };
   memset (&chance, 0, sizeof chance);
@@ -34,6 +35,8 @@ static void begin_chance (long seed) {
     roll (1);
   chance.period = periods[roll (sizeof periods / sizeof periods[0])];
   chance.longest = longest[roll (sizeof longest / sizeof longest[0])];
+  if (chance.longest > most)
+    chance.longest = most;
 }
 
 static void *scarce_alloc (void *data, void *pointer, size_t old_size, size_t new_size) {
@@ -61,12 +64,12 @@ static void on_report (allua *host, const char *report, void *data) {
 }
 
 /* Returns whether all was well; prints what was not. */
-static int run (const char *script, long seed) {
+static int run (const char *script, long seed, unsigned most) {
   struct counting counting = { 0 };
   char text[24];
   char *arguments[] = { text, "10", NULL };
   snprintf (text, sizeof text, "%ld", seed);
-  begin_chance (seed);
+  begin_chance (seed, most);
   alarm (SEED_SECONDS);
   uv_loop_t loop;
   uv_loop_init (&loop);
@@ -99,7 +102,8 @@ int main (int argc, char **argv) {
   long bad = 0, failed = 0;
   check_begin ();
   for (long seed = first; seed <= last; seed++) {
-    bad += !run (argc > 3 ? argv[3] : "spec/support/chaos.lua", seed);
+    bad += !run (argc > 3 ? argv[3] : "spec/support/chaos.lua", seed,
+                 argc > 4 ? (unsigned)atol (argv[4]) : UINT_MAX);
     failed += chance.failed;
   }
   check ("tasks that do anything end with their groups while memory fails", bad == 0,
