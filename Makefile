@@ -252,7 +252,8 @@ test: deps-test $(ARTEFACTS) $(EMBED)
 
 faults: deps-test $(BUILD)/allua $(BUILD)/embed/static/faults $(BUILD)/embed/static/chaos
 	@V=1 spec/support/run '$(BUILD)/embed/static/chaos 1 500' \
-	  '$(BUILD)/embed/static/chaos 1 40 spec/support/chaos_web.lua 8 2>&1' $(foreach script,faults faults_many faults_http faults_db,\
+	  '$(BUILD)/embed/static/chaos 1 40 spec/support/chaos_web.lua 8' \
+	  $(foreach script,faults faults_many faults_http faults_db,\
 	  '$(BUILD)/embed/static/faults spec/embed/$(script).lua 2>&1') \
 	  '$(BUILD)/allua spec/support/with_postgres.lua $(BUILD)/embed/static/faults spec/embed/faults_postgres.lua 2>&1'
 

@@ -10,10 +10,15 @@
 static const char no_memory[] = "not enough memory";
 
 void script_forget_error (allua *host) {
-  mem_resize (&host->mem, host->error_kept, host->error_size, 0);
+  if (host->error_size)
+    mem_resize (&host->mem, (void *)host->error, host->error_size, 0);
   host->error = NULL;
-  host->error_kept = NULL;
   host->error_size = 0;
+}
+
+static int fail_for_memory (allua *host) {
+  host->error = no_memory;
+  return ALLUA_MEMORY;
 }
 
 /* Arguments: the error, the host. */
@@ -26,6 +31,7 @@ static int make_report (lua_State *L) {
 
 void script_keep_error (lua_State *L, allua *host) {
   const char *report = no_memory;
+  char *kept;
   size_t size;
   script_forget_error (host);
   lua_pushcfunction (L, make_report);
@@ -34,12 +40,9 @@ void script_keep_error (lua_State *L, allua *host) {
   if (lua_pcall (L, 2, 1, 0) == LUA_OK)
     report = lua_tostring (L, -1);
   size = strlen (report) + 1;
-  host->error = no_memory;
-  host->error_kept = mem_resize (&host->mem, NULL, 0, size);
-  if (host->error_kept) {
-    host->error = memcpy (host->error_kept, report, size);
-    host->error_size = size;
-  }
+  kept = mem_resize (&host->mem, NULL, 0, size);
+  host->error = kept ? memcpy (kept, report, size) : no_memory;
+  host->error_size = kept ? size : 0;
   lua_pop (L, 1);
 }
 
@@ -74,8 +77,7 @@ static int script_run (allua *host, int arguments) {
   script_forget_error (host);
   if (!lua_checkstack (L, LUA_MINSTACK)) {
     lua_settop (L, base - 1);
-    host->error = no_memory;
-    return ALLUA_MEMORY;
+    return fail_for_memory (host);
   }
   lua_pushcfunction (L, add_traceback);
   lua_insert (L, base);
@@ -118,10 +120,8 @@ static int run_source (allua *host, struct source *source) {
   lua_State *L = host->main;
   int status, top = lua_gettop (L);
   script_forget_error (host);
-  if (!lua_checkstack (L, LUA_MINSTACK)) {
-    host->error = no_memory;
-    return ALLUA_MEMORY;
-  }
+  if (!lua_checkstack (L, LUA_MINSTACK))
+    return fail_for_memory (host);
   if (host->turns || host->runs || host->closing) {
     lua_pushcfunction (L, refuse_nested);
     lua_pcall (L, 0, 1, 0);
@@ -179,8 +179,7 @@ int allua_start (allua *host, int arguments,
   script_forget_error (host);
   if (!lua_checkstack (L, 4)) {
     lua_pop (L, arguments + 1);
-    host->error = no_memory;
-    return ALLUA_MEMORY;
+    return fail_for_memory (host);
   }
   lua_pushcfunction (L, start);
   lua_insert (L, -2 - arguments);

@@ -16,7 +16,7 @@ void sqlite_lane_leave (struct sqlite_host_pool *pool);
 /* One that waits for its turn does so no more. */
 void sqlite_lane_forget (struct sqlite_host_job *job);
 
-/* A connection has come (back). */
+/* A connection has come (back); `clean`: see sqlite_thread_serve. */
 void sqlite_lane_serve (struct sqlite_host_pool *pool, struct sqlite_host_connection *connection,
                         bool clean);
 

@@ -205,9 +205,8 @@ struct allua {
   void *data;
   void (*joined) (allua *host); /* the program's: closing, and all tasks have ended */
   char *path;
-  const char *error; /* the last run's report */
-  char *error_kept;  /* NULL: there was no memory for it */
-  size_t error_size;
+  const char *error;     /* the last run's report */
+  size_t error_size;     /* 0: there was no memory for it, and it says so */
   size_t reported;       /* unhandled errors so far */
   bool stopping;         /* what runs is unwound where it stands, and not resumed */
   bool close_asked;      /* from inside: to be done when the outermost call ends */

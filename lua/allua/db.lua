@@ -356,7 +356,6 @@ function db.open(url, options)
     connection = false,
     depth = 0,
     over = false,
-    spoiled = false,
     changed_schema = false, -- a transaction's: whether models are to be made anew behind it
     tables = false, -- what schema() gave last
     loading = false, -- a promise, while a task asks for it

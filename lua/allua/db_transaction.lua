@@ -91,8 +91,7 @@ function transaction.run(self, fn, options, new)
     tx.over, tx[1], tx[2] = true, nil, nil
     if results[1] and tx.spoiled then
       results[1], results[2] = false, tx.spoiled
-    end
-    if results[1] then
+    elseif results[1] then
       local committed, err = pcall(script, connection, committing)
       if not committed then
         results[1], results[2] = false, err

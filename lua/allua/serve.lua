@@ -172,8 +172,9 @@ local function is_cancelled()
   return not ok and allua.is_error(err, "CancelledError")
 end
 
-local function log(event, err)
-  io.stderr:write(("allua: %s %s: %s\n"):format(event.method, event.path, core.describe(err)))
+-- Tells of an error in what the words behind it say.
+local function report(err, ...)
+  io.stderr:write(("allua: %s: %s\n"):format(table.concat({ ... }, " "), core.describe(err)))
 end
 
 -- Why there is no reply from the handler.
@@ -183,7 +184,7 @@ local function tell(event, err)
     return
   end
   if not allua.is_error(err, "HTTPError") then
-    pcall(log, event, err)
+    pcall(report, err, event.method, event.path)
   end
   fail(event, err)
 end
@@ -306,10 +307,6 @@ local function accept_all(server, routes, answer)
   end
 end
 
-local function report(server, err)
-  io.stderr:write(("allua: %s: %s\n"):format(server.url, core.describe(err)))
-end
-
 -- Until it is cancelled: that memory has run out for a moment, say, is no end of it.
 local function accept(server, routes, answer)
   local failures, last = 0, 0
@@ -326,7 +323,7 @@ local function accept(server, routes, answer)
     if is_cancelled() or failures == MOST_FAILURES then
       error(err, 0)
     end
-    pcall(report, server, err)
+    pcall(report, err, server.url)
     pcall(allua.sleep, PAUSE)
   end
 end

@@ -289,6 +289,11 @@ function Event:events(fn)
   end)
 end
 
+-- There is no reply, or it broke off. Needs no memory.
+local function drop(self)
+  self[LISTENER]:drop(self[ID])
+end
+
 -- What self.streams writes; `length`: how many bytes that will be, where it is known.
 local function run_stream(self, length)
   local request, bare = self.request, self.code == 204 or self.code == 304
@@ -318,7 +323,7 @@ local function run_stream(self, length)
     end
   end)
   if length and written ~= length then
-    request:drop()
+    drop(self)
     return
   end
   request:write(pending .. (chunked and "0\r\n\r\n" or ""))
@@ -333,7 +338,7 @@ local function type_of(text)
 end
 
 -- `start`: what a reply begins with that is a handler's value alone, a table.
-local event = { class = Event, start = start_of(200, "application/json") }
+local event = { class = Event, start = start_of(200, "application/json"), drop = drop }
 
 -- Answer with what the handler gave.
 function event.reply(self, value)
@@ -354,11 +359,6 @@ function event.reply(self, value)
   else
     error("a handler must return a table, a string or nil (got " .. kind .. ")", 0)
   end
-end
-
--- There is no reply, or it broke off. Needs no memory.
-function event.drop(self)
-  self[LISTENER]:drop(self[ID])
 end
 
 return event

@@ -154,9 +154,7 @@ static void deadlock (void) {
                == ALLUA_MEMORY;
     counting.fail = 0;
     failed = counting.failed > 0;
-    lua_getglobal (L, "ended");
-    ended = (int)lua_tointeger (L, -1);
-    lua_pop (L, 1);
+    ended = (int)check_global (L, "ended");
   } while (failed && ended == runs);
   check ("a deadlock that there is no memory to tell of ends its task all the same", ended == runs,
          "run %d", runs);
