@@ -4,144 +4,12 @@
 local allua = require("allua")
 local postgres = require("spec.support.postgres")
 local scratch = require("spec.support.scratch")
+local site = require("spec.support.chaos_site")
 local size = require("spec.support.size")
 
 require("spec.support.leftovers")()
 
-local PURPOSE = "on purpose"
-
--- The server's routes. `seen` counts transactions: begun, and known to be committed.
-local function routes(db, chance, seen)
-  local function nap(most)
-    allua.sleep(chance() * most)
-  end
-  return {
-    ["GET /slow"] = function()
-      nap(0.02)
-      return { ok = true }
-    end,
-    ["GET /item/:id"] = function(event)
-      return db:one("SELECT * FROM item WHERE id = ?", math.tointeger(event.params.id)) or {}
-    end,
-    ["POST /item"] = function(event)
-      local _, id = db:exec("INSERT INTO item (name, n) VALUES (:name, :n)", event:json())
-      return { id = id }
-    end,
-    ["GET /transaction"] = function()
-      seen.begun = seen.begun + 1
-      local n = db:transaction(function(tx)
-        tx:exec("UPDATE item SET n = n + 1 WHERE id = 1")
-        nap(0.005)
-        if chance() < 0.3 then
-          allua.http_error(409, PURPOSE)
-        end
-        return tx:one("SELECT n FROM item WHERE id = 1").n
-      end)
-      seen.committed = seen.committed + 1
-      return { n = n }
-    end,
-    ["GET /graph"] = function()
-      return allua.all({
-        rows = function()
-          return db:query("SELECT * FROM item LIMIT 5")
-        end,
-        pause = function(self)
-          local _ = self.rows
-          nap(0.01)
-          return 1
-        end,
-        sum = function(self)
-          return self.pause + #self.rows
-        end,
-      })
-    end,
-    ["GET /stream"] = function(event)
-      return event:stream(function(write)
-        for _ = 1, 40 do
-          write(("x"):rep(chance(20000)))
-        end
-      end)
-    end,
-    ["GET /rows"] = function(event)
-      return event:stream(function(write)
-        for row in db:each("SELECT * FROM item LIMIT 300") do
-          write(row.name .. "\n")
-        end
-      end)
-    end,
-    ["GET /events"] = function(event)
-      return event:events(function(send)
-        for i = 1, 10 do
-          send({ i = i })
-          allua.sleep(0.001)
-        end
-      end)
-    end,
-    ["GET /refused"] = function()
-      allua.http_error(418, PURPOSE)
-    end,
-  }
-end
-
-local PATHS =
-  { "slow", "item/3", "item/99999", "transaction", "graph", "stream", "rows", "events", "refused", "nothing" }
-
--- What a client does, each in one of these ways.
-local function ways(base, chance)
-  local function url()
-    return base .. "/" .. PATHS[chance(#PATHS)]
-  end
-  return {
-    function()
-      return allua.fetch(url(), { query = { list = { 1, 2 }, word = "ü" }, headers = { ["X-Word"] = "a" } })
-    end,
-    function()
-      return allua.timeout(chance() * 0.02, allua.fetch, url())
-    end,
-    function()
-      return allua.race({
-        fetch = function()
-          return allua.fetch(url())
-        end,
-        other = function()
-          allua.sleep(chance() * 0.01)
-        end,
-      })
-    end,
-    function()
-      local response <close> = allua.fetch.raw(url())
-      for _ in response:chunks() do
-        if chance() < 0.2 then
-          break
-        end
-      end
-    end,
-    function()
-      return allua.fetch(base .. "/item", { method = "POST", body = { name = "a", n = chance(100) }, timeout = 60 })
-    end,
-    function()
-      return allua.all({
-        one = function()
-          return allua.fetch(url(), { retry = 1 })
-        end,
-        two = function(self)
-          if chance() < 0.3 then
-            error(PURPOSE, 0)
-          end
-          return self.one
-        end,
-        three = coroutine.wrap(function()
-          allua.sleep(chance() * 0.005)
-        end),
-      })
-    end,
-    function()
-      local task = allua.spawn(pcall, allua.fetch, url())
-      allua.sleep(chance() * 0.005)
-      task:cancel(PURPOSE)
-    end,
-  }
-end
+local PURPOSE <const> = site.PURPOSE
 
 -- Whether an error may come of what was done.
 local function is_expected(err)
@@ -181,13 +49,13 @@ local function serve(seed, count)
     db:exec("INSERT INTO item (name, n) VALUES (?, 0)", "item " .. i)
   end
   local seen = { begun = 0, committed = 0 }
-  local server = allua.serve({ routes = routes(db, chance, seen) })
+  local server = allua.serve({ routes = site.routes(db, chance, seen, 1) })
   local _ <close> = setmetatable({}, {
     __close = function()
       server:close(0)
     end,
   })
-  local way = ways(server.url, chance)
+  local way = site.ways(allua.fetch.with({ base_url = server.url, timeout = 60 }), chance, 1)
   spoil(count, function()
     way[chance(#way)]()
   end)

@@ -337,6 +337,20 @@ describe("a transaction", function()
     end)
   end)
 
+  it("fails for what could not be undone in a savepoint, even where that was caught", function()
+    with(function(database)
+      database:exec("INSERT INTO item (name) VALUES ('there')")
+      local failure = errors.raised(database.transaction, database, function(tx)
+        tx:exec("INSERT INTO item (name) VALUES ('lost')")
+        pcall(tx.transaction, tx, function(inner) -- ends the whole transaction, the savepoint with it
+          inner:exec("INSERT OR ROLLBACK INTO item (name) VALUES ('there')")
+        end)
+      end)
+      assert.is_true(errors.says(failure, "UNIQUE constraint failed: item.name"))
+      assert.equal(1, count(database))
+    end)
+  end)
+
   it("cannot be used when it is over", function()
     with(function(database)
       local kept
