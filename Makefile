@@ -319,8 +319,8 @@ LLHTTP = $(wildcard /usr/share/llhttp/*.c)
 FUZZED_http_parser = host/http_parser.c host/http_field.c
 FUZZED_differential = $(FUZZED_http_parser) $(LLHTTP)
 FUZZED_multipart = host/multipart.c
-FUZZED_json = host/json.c host/postgres_value.c host/row.c -l:liblua5.4.a -lm -ldl
-$(BUILD)/fuzz/%: spec/fuzz/%.c $(wildcard host/*.h $(addprefix host/,$(addsuffix .c,$(FUZZ) http_field mem postgres_value row))) \
+FUZZED_json = host/json.c host/json_read.c host/json_write.c host/postgres_value.c host/row.c -l:liblua5.4.a -lm -ldl
+$(BUILD)/fuzz/%: spec/fuzz/%.c $(wildcard host/*.h $(addprefix host/,$(addsuffix .c,$(FUZZ) http_field json_read json_write mem postgres_value row))) \
     | deps-dev
 	$(call say,CLANG) clang -std=gnu11 -g -O2 -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=all -iquote host $(DEBIAN_CFLAGS) \

@@ -6,7 +6,7 @@
 
 #include "error.h"
 #include "fetch_request.h"
-#include "json.h"
+#include "json_read.h"
 #include "promise_object.h"
 
 #define PREPARED "allua.prepared"

@@ -7,7 +7,7 @@
 
 #include <lauxlib.h>
 
-#include "json.h"
+#include "json_read.h"
 #include "row.h"
 
 enum { MAX_DIMENSIONS = 6 }; /* of its arrays: its MAXDIM */

@@ -5,7 +5,7 @@
 #include "connection_read.h"
 #include "connection_write.h"
 #include "error.h"
-#include "json.h"
+#include "json_write.h"
 #include "promise_c.h"
 #include "promise_object.h"
 #include "task.h"

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "json.h"
+#include "json_write.h"
 #include "serve_request.h"
 #include "task.h"
 

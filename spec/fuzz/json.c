@@ -1,6 +1,7 @@
 /* libFuzzer's target: what is JSON comes back as it was, and what is none says at which byte. What PostgreSQL
    sends is read by the same room, and arrays and bytes by another: the first byte says which. */
 #include "json.h"
+#include "json_read.h"
 #include "postgres_value.h"
 
 #include <stdio.h>
