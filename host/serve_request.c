@@ -196,6 +196,14 @@ static int request_finish (lua_State *L) {
   return 0;
 }
 
+/* request:drop (): the reply broke off. */
+static int request_drop (lua_State *L) {
+  struct connection *connection = check_request (L);
+  if (connection)
+    connection_drop (connection);
+  return 0;
+}
+
 static int request_collect (lua_State *L) {
   struct request *request = luaL_checkudata (L, 1, REQUEST);
   if (request->connection)
@@ -204,13 +212,11 @@ static int request_collect (lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg request_methods[] = { { "drain", request_drain },
-                                            { "finish", request_finish },
-                                            { "take", request_take },
-                                            { "wait", request_wait },
-                                            { "write", request_write },
-                                            { "__gc", request_collect },
-                                            { NULL, NULL } };
+static const luaL_Reg request_methods[]
+    = { { "drain", request_drain },   { "drop", request_drop },
+        { "finish", request_finish }, { "take", request_take },
+        { "wait", request_wait },     { "write", request_write },
+        { "__gc", request_collect },  { NULL, NULL } };
 
 void serve_request_open (lua_State *L) {
   serve_open_class (L, REQUEST, request_methods);
