@@ -361,9 +361,22 @@ void sqlite_work_close (struct sqlite_worker *worker) {
   worker->sqlite->close_v2 (database);
 }
 
+static bool is_outside (const struct sqlite_worker *worker) {
+  return worker->sqlite->get_autocommit (worker->connection->database) != 0;
+}
+
+/* Scripts begin transactions and end them. */
 static void run_script (struct sqlite_worker *worker, struct sqlite_job *job) {
   if (worker->sqlite->exec (worker->connection->database, job->sql, NULL, NULL, NULL) != SQLITE_OK)
     fail_as_sqlite_says (worker, job);
+  else
+    worker->in_transaction = !is_outside (worker);
+}
+
+/* Some errors end the whole transaction. What comes then would stand alone, and stay though that has failed. */
+static bool is_lost (const struct sqlite_worker *worker, const struct sqlite_job *job) {
+  return worker->in_transaction && job->work != SQLITE_FETCH && job->work != SQLITE_STOP
+         && is_outside (worker);
 }
 
 void sqlite_work (struct sqlite_worker *worker, struct sqlite_job *job, bool wanted) {
@@ -375,6 +388,9 @@ void sqlite_work (struct sqlite_worker *worker, struct sqlite_job *job, bool wan
     sqlite_work_close (worker); /* also where none was opened */
   } else if (!worker->connection->database) {
     fail (job, SQLITE_MISUSE, "the connection is closed");
+  } else if (is_lost (worker, job)) {
+    fail (job, SQLITE_ABORT_ROLLBACK,
+          "an error before this has rolled back the whole transaction: nothing of it is left");
   } else if (job->work == SQLITE_RUN) {
     run_statement (worker, job);
   } else if (job->work == SQLITE_SCRIPT) {
@@ -386,8 +402,7 @@ void sqlite_work (struct sqlite_worker *worker, struct sqlite_job *job, bool wan
   } else {
     stop_cursor (worker);
   }
-  job->autocommit = !worker->connection->database
-                    || worker->sqlite->get_autocommit (worker->connection->database);
+  job->autocommit = !worker->connection->database || is_outside (worker);
 }
 
 void sqlite_work_clean (struct sqlite_worker *worker) {
@@ -396,8 +411,9 @@ void sqlite_work_clean (struct sqlite_worker *worker) {
   stop_cursor (worker);
   if (!database)
     return;
-  if (!sqlite->get_autocommit (database))
+  if (!is_outside (worker))
     sqlite->exec (database, "ROLLBACK", NULL, NULL, NULL);
+  worker->in_transaction = false;
   sqlite->exec (database, "PRAGMA query_only = OFF", NULL, NULL, NULL);
 }
 

@@ -25,6 +25,7 @@ struct sqlite_worker {
   struct sqlite_cached *cursor;
   sqlite3_stmt *begin, *commit; /* of snapshots; NULL until the first */
   uint64_t busy_since;
+  bool in_transaction; /* since a script began one: what comes belongs to it, or is refused */
 };
 
 /* Do the job; it has its result then. Where it is not wanted any more, the result is that it was interrupted. */

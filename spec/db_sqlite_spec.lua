@@ -351,6 +351,54 @@ describe("a transaction", function()
     end)
   end)
 
+  it("does nothing of what follows an error that ended it, even where that was caught", function()
+    with(function(database, folder)
+      database:exec("INSERT INTO item (name) VALUES ('there')")
+      local memory <close> = db.open("sqlite::memory:")
+      memory:exec("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
+      memory:exec("INSERT INTO item (name) VALUES ('there')")
+      local function insert(tx)
+        tx:exec("INSERT INTO item (name) VALUES ('lost')")
+      end
+      for _, each in ipairs({ database, memory }) do
+        local failure = errors.raised(each.transaction, each, function(tx)
+          insert(tx)
+          local err = errors.raised(tx.exec, tx, "INSERT OR ROLLBACK INTO item (name) VALUES ('there')")
+          assert.matches("UNIQUE constraint failed", err.message)
+          for _, try in ipairs({
+            insert,
+            function()
+              tx:one("SELECT 1")
+            end,
+            function()
+              for _ in tx:each("SELECT 1") do
+                error("a row")
+              end
+            end,
+            function()
+              tx.item:insert({ name = "lost" })
+            end,
+            function()
+              tx:transaction(insert)
+            end,
+          }) do
+            err = errors.raised(try, tx)
+            assert.is_true(errors.says(err, "has rolled back the whole transaction: nothing of it is left"))
+            assert.equal(516, err.code) -- SQLITE_ABORT_ROLLBACK
+          end
+        end)
+        assert.is_true(errors.says(failure, "has rolled back the whole transaction: nothing of it is left"))
+        assert.equal(1, count(each))
+        each:transaction(function(tx)
+          tx:exec("INSERT INTO item (name) VALUES ('next')")
+        end)
+        assert.equal(2, count(each))
+      end
+      local again <close> = db.open("sqlite:" .. folder:at("a.db"))
+      assert.equal(2, count(again))
+    end)
+  end)
+
   it("cannot be used when it is over", function()
     with(function(database)
       local kept
