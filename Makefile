@@ -255,7 +255,8 @@ faults: deps-test $(BUILD)/allua $(BUILD)/embed/static/faults $(BUILD)/embed/sta
 	  '$(BUILD)/embed/static/chaos 1 40 spec/support/chaos_web.lua 8' \
 	  $(foreach script,faults faults_many faults_http faults_db,\
 	  '$(BUILD)/embed/static/faults spec/embed/$(script).lua 2>&1') \
-	  '$(BUILD)/allua spec/support/with_postgres.lua $(BUILD)/embed/static/faults spec/embed/faults_postgres.lua 2>&1'
+	  '$(BUILD)/allua spec/support/with_postgres.lua $(BUILD)/embed/static/faults spec/embed/faults_postgres.lua 2>&1' \
+	  '$(BUILD)/allua spec/support/with_postgres.lua $(BUILD)/embed/static/chaos 1 200 spec/support/chaos_postgres.lua 8'
 
 # ---- Test it harder
 

@@ -17,7 +17,7 @@
 #include "lib.h"
 #include "loop.h"
 #include "luvs.h"
-#include "postgres.h"
+#include "postgres_connection.h"
 #include "progress.h"
 #include "promise_object.h"
 #include "runner.h"

@@ -14,6 +14,7 @@
 #include "error.h"
 #include "fetch.h"
 #include "fetch_multi.h"
+#include "gate.h"
 #include "json.h"
 #include "loop.h"
 #include "postgres.h"
@@ -434,6 +435,7 @@ static int make (lua_State *L) {
   luaL_newlibtable (L, core);
   lua_pushvalue (L, lua_upvalueindex (1));
   luaL_setfuncs (L, core, 1);
+  gate_open (L);
   serve_open (L);
   fetch_open (L);
   tracer_open (L);

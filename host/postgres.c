@@ -4,74 +4,14 @@
 #include <string.h>
 
 #include "error.h"
-#include "library.h"
-#include "postgres_link.h"
+#include "postgres_connection.h"
 #include "postgres_parameter.h"
+#include "postgres_pool.h"
 #include "postgres_value.h"
 #include "promise_object.h"
 #include "resolver.h"
 
-#define CONNECTION "allua.postgres"
-
 enum { MOST_PARAMETERS = 65535, MOST_KEYWORDS = 64 };
-
-static const char module_key;
-
-/* What the connections of one host share: a userdata in the registry. */
-struct module {
-  struct postgres pq;
-  struct connection *connections;
-};
-
-struct connection {
-  struct postgres_link link; /* first */
-  struct connection *next, **previous;
-  bool open;          /* in the list */
-  size_t half_pushed; /* results that are being pushed, or could not be */
-};
-
-/* ── the module ── */
-
-static struct module *module_of (lua_State *L) {
-#define POSTGRES_NAME(name) "PQ" #name,
-  static const char *const names[] = { POSTGRES_FUNCTIONS (POSTGRES_NAME) };
-#undef POSTGRES_NAME
-  void *functions[sizeof names / sizeof *names];
-  struct module *module;
-  _Static_assert(sizeof functions == sizeof module->pq, "one pointer a name");
-  lua_rawgetp (L, LUA_REGISTRYINDEX, &module_key);
-  module = lua_touserdata (L, -1); /* or NULL */
-  lua_pop (L, 1);
-  if (!module) {
-    library_load (L, "libpq.so.5", "libpq5", names, functions, sizeof names / sizeof *names);
-    module = lua_newuserdatauv (L, sizeof *module, 0);
-    memcpy (&module->pq, functions, sizeof functions);
-    module->connections = NULL;
-    lua_rawsetp (L, LUA_REGISTRYINDEX, &module_key);
-  }
-  return module;
-}
-
-/* Its userdata stays, and is closed. */
-static void close_connection (struct connection *connection) {
-  if (!connection->open)
-    return;
-  connection->open = false;
-  *connection->previous = connection->next;
-  if (connection->next)
-    connection->next->previous = connection->previous;
-  postgres_link_close (&connection->link);
-}
-
-void postgres_close (allua *host) {
-  lua_State *L = host->main;
-  struct module *module;
-  lua_rawgetp (L, LUA_REGISTRYINDEX, &module_key);
-  module = lua_touserdata (L, -1); /* or NULL */
-  lua_pop (L, 1);
-  while (module && module->connections)
-    close_connection (module->connections);
-}
 
 /* ── results ── */
 
@@ -148,7 +88,7 @@ static int push_answer (lua_State *L, const struct postgres_request *request) {
 
 static int push_result (lua_State *L, void *data) {
   struct postgres_request *request = data;
-  struct connection *connection;
+  struct postgres_connection *connection;
   bool failed = request->failed;
   int results = 0;
   if (!L) {
@@ -156,7 +96,7 @@ static int push_result (lua_State *L, void *data) {
     return 0;
   }
   /* Where what follows raises, the next request of the connection frees this one, or its end does. */
-  connection = request->place ? (struct connection *)request->link : NULL;
+  connection = request->place ? (struct postgres_connection *)request->link : NULL;
   request->pushed = true;
   if (connection)
     connection->half_pushed++;
@@ -188,8 +128,8 @@ static void on_cancelled (void *data) {
 
 /* ── requests ── */
 
-static struct connection *check (lua_State *L) {
-  struct connection *connection = luaL_checkudata (L, 1, CONNECTION);
+static struct postgres_connection *check (lua_State *L) {
+  struct postgres_connection *connection = postgres_connection_check (L, 1);
   struct postgres_request *request, *next;
   if (!connection->open)
     luaL_error (L, "this connection is closed");
@@ -225,7 +165,7 @@ static int submit (lua_State *L, struct postgres_request *request, allua_promise
    statement; `prepare`: which is yet to be prepared; `shared`: others may be sent behind it, and where it keeps
    them waiting it fails with the code "gave way", having done nothing. */
 static int connection_run (lua_State *L) {
-  struct connection *connection = check (L);
+  struct postgres_connection *connection = check (L);
   const char *sql = check_sql (L, 2), *name = luaL_optstring (L, 3, "");
   lua_Integer count = luaL_checkinteger (L, 6);
   allua_promise *promise;
@@ -251,7 +191,7 @@ static int connection_run (lua_State *L) {
 
 /* connection:describe (sql, name) → the forms of the parameters; the statement is prepared under that name */
 static int connection_describe (lua_State *L) {
-  struct connection *connection = check (L);
+  struct postgres_connection *connection = check (L);
   const char *sql = check_sql (L, 2), *name = luaL_checkstring (L, 3);
   allua_promise *promise = allua_promise_new (L);
   struct postgres_request *request
@@ -265,7 +205,7 @@ static int connection_describe (lua_State *L) {
 
 /* connection:script (sql) → the tag of the last statement, "COMMIT" */
 static int connection_script (lua_State *L) {
-  struct connection *connection = check (L);
+  struct postgres_connection *connection = check (L);
   const char *sql = check_sql (L, 2);
   allua_promise *promise = allua_promise_new (L);
   struct postgres_request *request
@@ -277,7 +217,7 @@ static int connection_script (lua_State *L) {
 
 /* connection:post (sql): not waited for; a failure is nobody's */
 static int connection_post (lua_State *L) {
-  struct connection *connection = check (L);
+  struct postgres_connection *connection = check (L);
   const char *sql = check_sql (L, 2);
   struct postgres_request *request
       = postgres_request_new (&connection->link, POSTGRES_RUN, sql, 0, 0, NULL);
@@ -289,7 +229,7 @@ static int connection_post (lua_State *L) {
 
 /* connection:connect { keyword = value } */
 static int connection_connect (lua_State *L) {
-  struct connection *connection = check (L);
+  struct postgres_connection *connection = check (L);
   const char *keywords[MOST_KEYWORDS + 1], *values[MOST_KEYWORDS + 1];
   struct postgres_request *request;
   allua_promise *promise;
@@ -319,7 +259,7 @@ static int connection_connect (lua_State *L) {
 /* connection:state () → "ready" or "broken" (or not connected yet); whether requests are under way; the
    state of its transaction: "none", "open", "failed" or "unknown" */
 static int connection_state (lua_State *L) {
-  struct connection *connection = luaL_checkudata (L, 1, CONNECTION);
+  struct postgres_connection *connection = postgres_connection_check (L, 1);
   const struct postgres_link *link = &connection->link;
   bool ready = connection->open && link->state == POSTGRES_READY;
   PGTransactionStatusType status
@@ -336,7 +276,7 @@ static int connection_state (lua_State *L) {
 }
 
 static int connection_close (lua_State *L) {
-  close_connection (luaL_checkudata (L, 1, CONNECTION));
+  postgres_connection_close (postgres_connection_check (L, 1));
   return 0;
 }
 
@@ -352,29 +292,7 @@ static const luaL_Reg methods[] = { { "close", connection_close },
 
 /* postgres_connection () → a connection that is not connected yet */
 static int new_connection (lua_State *L) {
-  allua *host = allua_of (L);
-  struct module *module;
-  struct connection *connection;
-  if (host->tearing)
-    return luaL_error (L, "this allua host is closed");
-  module = module_of (L);
-  connection = lua_newuserdatauv (L, sizeof *connection, 0);
-  connection->open = false;
-  if (luaL_newmetatable (L, CONNECTION)) {
-    luaL_setfuncs (L, methods, 0);
-    lua_pushvalue (L, -1);
-    lua_setfield (L, -2, "__index");
-  }
-  lua_setmetatable (L, -2);
-  postgres_link_init (&connection->link, &module->pq, host->loop, &host->mem);
-  connection->link.done = on_done;
-  connection->open = true;
-  connection->half_pushed = 0;
-  connection->next = module->connections;
-  connection->previous = &module->connections;
-  if (connection->next)
-    connection->next->previous = &connection->next;
-  module->connections = connection;
+  postgres_connection_push (L, methods)->link.done = on_done;
   return 1;
 }
 
@@ -404,7 +322,7 @@ static int push_parsed (lua_State *L) {
 /* postgres_parse (url) → { keyword = value }, of what the URL says; or nil, message */
 static int parse (lua_State *L) {
   const char *url = luaL_checkstring (L, 1);
-  const struct postgres *pq = &module_of (L)->pq;
+  const struct postgres *pq = postgres_library (L);
   struct parsed parsed = { 0 };
   int status;
   parsed.options = pq->conninfoParse (url, &parsed.message);
@@ -419,6 +337,7 @@ static int parse (lua_State *L) {
 
 void postgres_open (lua_State *L) {
   resolver_open (L);
+  postgres_pool_open (L);
   lua_pushcfunction (L, new_connection);
   lua_setfield (L, -2, "postgres_connection");
   lua_pushcfunction (L, parse);

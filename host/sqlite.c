@@ -9,6 +9,7 @@
 
 #define CONNECTION "allua.sqlite"
 #define POOL "allua.sqlite_pool"
+#define LEASE "allua.sqlite_lease"
 
 /* ── jobs ── */
 
@@ -128,7 +129,7 @@ static int connection_serve (lua_State *L) {
   return 0;
 }
 
-/* connection:key () → what pool:lend () gives for it */
+/* connection:key () → what lease:take () looks for */
 static int connection_key (lua_State *L) {
   lua_pushlightuserdata (L, check (L));
   return 1;
@@ -159,28 +160,6 @@ static struct sqlite_host_pool *check_pool (lua_State *L) {
 /* pool:run (sql, parameters, count): on any of its connections that serves, when its turn comes */
 static int pool_run (lua_State *L) {
   return run_sql (L, check_pool (L), NULL, SQLITE_RUN);
-}
-
-static int lent (lua_State *L, int status, lua_KContext context) {
-  struct sqlite_host_job *job = (struct sqlite_host_job *)context;
-  struct sqlite_connection *connection;
-  op_waited (L, host_of (L), status);
-  if (job->refused)
-    return done (L, LUA_OK, context);
-  connection = job->lent;
-  sqlite_job_free (&job->thread);
-  lua_pushlightuserdata (L, connection);
-  return 1;
-}
-
-/* pool:lend () → the key of a connection that served, and does so no more, when its turn comes */
-static int pool_lend (lua_State *L) {
-  struct task *task = task_enter (L, host_of (L));
-  struct sqlite_host_job *job
-      = sqlite_host_job_new (L, check_pool (L), NULL, SQLITE_RUN, "", 0, 0, 0);
-  job->lends = true;
-  sqlite_lane_enter (job);
-  return op_await (L, host_of (L), task, &job->op, (lua_KContext)job, lent);
 }
 
 /* pool:spare (count): so many connections may be opened still */
@@ -247,6 +226,85 @@ static int pool_close (lua_State *L) {
   return 0;
 }
 
+/* ── leases ── */
+
+/* A userdata: of a connection that is lent, and goes back whatever fails. Its user values: the pool, and while there is
+   one the connection. */
+enum lease_value { LEASE_POOL = 1, LEASE_CONNECTION };
+
+/* pool:lease () → a lease, to be closed */
+static int pool_lease (lua_State *L) {
+  check_pool (L);
+  lua_newuserdatauv (L, 0, LEASE_CONNECTION);
+  lua_pushvalue (L, 1);
+  lua_setiuservalue (L, -2, LEASE_POOL);
+  luaL_setmetatable (L, LEASE);
+  return 1;
+}
+
+static void give_back (lua_State *L, bool clean) {
+  struct sqlite_host_connection **box, *connection;
+  luaL_checkudata (L, 1, LEASE);
+  lua_getiuservalue (L, 1, LEASE_CONNECTION);
+  box = lua_touserdata (L, -1); /* or NULL */
+  connection = box ? *box : NULL;
+  lua_pushnil (L);
+  lua_setiuservalue (L, 1, LEASE_CONNECTION);
+  if (connection)
+    sqlite_lane_serve (pool_of (connection), connection, clean);
+}
+
+/* lease:close (clean): see connection:serve */
+static int lease_close (lua_State *L) {
+  give_back (L, lua_toboolean (L, 2));
+  return 0;
+}
+
+static int lease_end (lua_State *L) {
+  give_back (L, false);
+  return 0;
+}
+
+/* At 1 the lease, at 2 the table. */
+static int lent (lua_State *L, int status, lua_KContext context) {
+  struct sqlite_host_job *job = (struct sqlite_host_job *)context;
+  struct sqlite_connection *connection;
+  op_waited (L, host_of (L), status);
+  if (job->refused)
+    return done (L, LUA_OK, context);
+  connection = job->lent;
+  sqlite_job_free (&job->thread);
+  lua_rawgetp (L, 2, connection);
+  lua_pushvalue (L, -1);
+  lua_setiuservalue (L, 1, LEASE_CONNECTION);
+  return 1;
+}
+
+/* lease:take (connections) → one that served, and does so no more, when its turn comes; `connections`: all there are,
+   by their keys */
+static int lease_take (lua_State *L) {
+  struct task *task = task_enter (L, host_of (L));
+  struct sqlite_host_pool *pool;
+  struct sqlite_host_job *job;
+  luaL_checkudata (L, 1, LEASE);
+  luaL_checktype (L, 2, LUA_TTABLE);
+  lua_settop (L, 2);
+  lua_getiuservalue (L, 1, LEASE_POOL);
+  pool = *(struct sqlite_host_pool **)lua_touserdata (L, -1);
+  if (!pool)
+    return luaL_error (L, "this database is closed");
+  job = sqlite_host_job_new (L, pool, NULL, SQLITE_RUN, "", 0, 0, 0);
+  job->lends = true;
+  sqlite_lane_enter (job);
+  return op_await (L, host_of (L), task, &job->op, (lua_KContext)job, lent);
+}
+
+static const luaL_Reg lease_methods[] = { { "close", lease_close },
+                                          { "take", lease_take },
+                                          { "__close", lease_end },
+                                          { "__gc", lease_end },
+                                          { NULL, NULL } };
+
 static const luaL_Reg connection_methods[] = {
   { "close", connection_close }, { "fetch", connection_fetch }, { "key", connection_key },
   { "open", connection_open },   { "run", connection_run },     { "script", connection_script },
@@ -257,7 +315,7 @@ static const luaL_Reg connection_methods[] = {
 static const luaL_Reg pool_methods[] = { { "connection", pool_connection },
                                          { "drain", pool_drain },
                                          { "is_short", pool_is_short },
-                                         { "lend", pool_lend },
+                                         { "lease", pool_lease },
                                          { "run", pool_run },
                                          { "spare", pool_spare },
                                          { "__gc", pool_close },
@@ -275,6 +333,7 @@ static void push_class (lua_State *L, const char *name, const luaL_Reg *methods)
 void sqlite_push_classes (lua_State *L) {
   push_class (L, POOL, pool_methods);
   push_class (L, CONNECTION, connection_methods);
+  push_class (L, LEASE, lease_methods);
 }
 
 /* sqlite_pool (busy seconds, snapshots) → pool, without connections; `snapshots`: its jobs only read, and those

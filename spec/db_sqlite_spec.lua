@@ -210,9 +210,9 @@ describe("db with SQLite", function()
   it("fetches no more rows ahead than a few hundred, however slow the loop is", function()
     with(function(database)
       local driver, fetched, seen = database.driver, 0, 0
-      local acquire, release, lent = driver.acquire, driver.release, nil
-      function driver.acquire(...)
-        lent = acquire(...)
+      local take = driver.take
+      function driver.take(...)
+        local lent = take(...)
         local function counted(name)
           return function(_, ...)
             local results = table.pack(lent[name](lent, ...))
@@ -227,9 +227,6 @@ describe("db with SQLite", function()
             return lent:stop(...)
           end,
         }
-      end
-      function driver.release(self)
-        release(self, lent)
       end
       for row in database:each((SLOW:gsub("count%(%*%)", "x"))) do
         seen = seen + 1

@@ -128,21 +128,16 @@ end
 -- Many tasks may want a model before there is one: one of them reads the schema, the others wait for it.
 local function load_tables(self)
   local root = self.root
-  while root.loading and not self.connection do
-    root.loading:await()
+  while root.loading and not root.loading:is_open() and not self.connection do
+    root.loading:wait()
     if root.tables then
       return root.tables
     end
   end
-  local loading = core.promise("the tables of a database")
-  local _ <close> = setmetatable({}, { -- nobody waits for one that has failed
-    __close = function()
-      root.loading = false
-      loading:resolve()
-    end,
-  })
+  local loading <close> = core.gate("the tables of a database")
   root.loading = loading
   root.tables = Methods.schema(self)
+  loading:open()
   return root.tables
 end
 
@@ -181,20 +176,22 @@ function Methods:each(statement, ...)
   if self.connection and self.over then
     error("db: this transaction is over", 2)
   end
-  local connection, cursor, rows, at, ended = nil, nil, {}, 0, false
-  local closer = setmetatable({}, {
-    __close = function()
-      if not connection then
-        return
-      end
-      local lent = connection
-      connection = nil
-      local clean = pcall(allua.shield, lent.stop, lent, cursor)
-      if not self.connection then
-        self.driver:release(lent, clean)
-      end
-    end,
-  })
+  local lease, connection, cursor, rows, at, ended = nil, nil, nil, {}, 0, false
+  local started = false -- else it is not known what is under way
+  local function give_back()
+    local stopped = connection and pcall(allua.shield, connection.stop, connection, cursor)
+    connection = nil
+    if lease then
+      lease:close(started and stopped)
+    end
+  end
+  local function connect()
+    if self.connection then
+      return self.connection
+    end
+    lease = self.driver:lease(prepared.reads and "read" or "write")
+    return self.driver:take(lease)
+  end
   local function next_row()
     at = at + 1
     if rows[at] == nil and not ended then
@@ -202,18 +199,22 @@ function Methods:each(statement, ...)
       if connection then
         ok, more, over = traced(self, statement, connection.fetch, connection, BATCH, cursor)
       else
-        connection = self.connection or self.driver:acquire(prepared.reads and "read" or "write")
+        connection = connect()
         local start, sent = connection.start, prepared.text
         ok, more, over, cursor = traced(self, statement, start, connection, sent, values, count, BATCH)
+        started = ok
       end
       if not ok then
         told.explain(more, statement, where)
       end
       rows, at, ended = more, 1, over
     end
+    if rows[at] == nil then
+      give_back()
+    end
     return rows[at]
   end
-  return next_row, nil, nil, closer
+  return next_row, nil, nil, setmetatable({}, { __close = give_back })
 end
 
 -- ── the usual statements ──
@@ -358,7 +359,7 @@ function db.open(url, options)
     over = false,
     changed_schema = false, -- a transaction's: whether models are to be made anew behind it
     tables = false, -- what schema() gave last
-    loading = false, -- a promise, while a task asks for it
+    loading = false, -- a gate, which is closed while a task asks for it
     models = {},
   }, Database)
   rawset(database, "root", database)

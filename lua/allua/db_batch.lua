@@ -8,7 +8,6 @@ local told = core.load("allua.db_error")
 local batch = {}
 
 local MOST = 512 -- values in one query
-local AGAIN = {} -- what the others get where the first was cancelled
 
 -- A name for the place in the list, which is none of the table's columns.
 local function key_name(model)
@@ -42,13 +41,6 @@ local function query(model, column, list)
   return found
 end
 
-local function settle(asked, value, method, outcome)
-  for _, promise in ipairs(asked.waiting[value]) do
-    promise[method](promise, outcome)
-  end
-  asked.waiting[value] = nil
-end
-
 -- Whether it may be one of the values that is wrong, which is not the fault of those who asked for others.
 local function blames_a_value(model, err)
   local code = allua.is_error(err, "DbError") and tostring(err.code) or "22"
@@ -67,34 +59,26 @@ local function ask(model, column, list, asked)
   end
   for _, value in ipairs(list) do
     if ok then
-      settle(asked, value, "resolve", found[value] or false)
+      asked.found[value] = found[value] or false
     else
-      settle(asked, value, "reject", found)
+      asked.failed[value] = found
     end
   end
 end
 
 local function lead(model, column, asked)
-  local _ <close> = setmetatable({}, { -- where this one fails, the others ask again
-    __close = function()
-      if model.asked[column] == asked then
-        model.asked[column] = nil
-      end
-      for left in pairs(asked.waiting) do
-        settle(asked, left, "resolve", AGAIN)
-      end
-    end,
-  })
+  local _ <close> = asked.answered -- where this one fails, the others ask again
   model.asked[column] = asked
   allua.yield() -- all that are ready ask first
   model.asked[column] = nil
   local list = {}
-  for value in pairs(asked.waiting) do
+  for value in pairs(asked.wanted) do
     list[#list + 1] = value
   end
   for from = 1, #list, MOST do
     ask(model, column, table.move(list, from, math.min(from + MOST - 1, #list), 1, {}), asked)
   end
+  asked.answered:open()
 end
 
 -- A row of one's own, with the columns that were asked for.
@@ -114,24 +98,21 @@ end
 
 --- Waits for the row of `model` whose unique `column` is `value`, or nil.
 function batch.find(model, column, value, select)
-  local row
+  local asked, row, err
   repeat
-    local asked, promise = model.asked[column], core.promise("a batch of queries")
-    local leads = not asked
-    if leads then
-      asked = { waiting = {} }
-    end
-    asked.waiting[value] = asked.waiting[value] or {}
-    table.insert(asked.waiting[value], promise)
-    if leads then
+    asked = model.asked[column]
+    if asked and not asked.answered:is_open() then
+      asked.wanted[value] = true
+      asked.answered:wait()
+    else
+      asked = { answered = core.gate("a batch of queries"), wanted = { [value] = true }, found = {}, failed = {} }
       lead(model, column, asked)
     end
-    local ok
-    ok, row = pcall(promise.await, promise)
-    if not ok then
-      error(told.to(row, told.place()), 0)
+    row, err = asked.found[value], asked.failed[value]
+    if err ~= nil then
+      error(told.to(err, told.place()), 0)
     end
-  until row ~= AGAIN
+  until row ~= nil
   return row and copy(row, select) or nil
 end
 

@@ -1,14 +1,12 @@
 -- PostgreSQL for allua.db: a pool of connections, on which short reads follow one another without waiting.
 local allua = require("allua")
 local core = require("allua.core")
-local queue = core.load("allua.db_queue")
 local memo = core.load("allua.memo")
 local parameters = core.load("allua.db_postgres_value")
 local connections = core.load("allua.db_postgres_connection")
 
 local postgres = {}
 
-local DEEP = 16 -- statements under way on one connection at most
 local QUICK = 0.005 -- seconds: what took less shares a connection where none is free
 local MOST_KNOWN = 1000 -- statements of which it is known whether they are quick
 
@@ -25,9 +23,8 @@ local function connect(driver, reconnect)
       ok, result = pcall(fail, ("no connection within %g seconds"):format(driver.connect_timeout), "08001")
     end
     if ok then
-      table.insert(driver.open, result)
       return result
-    elseif allua.now() + pause >= give_up or not connections.may_pass(result) or driver.closed then
+    elseif allua.now() + pause >= give_up or not connections.may_pass(result) or driver.pool:is_closed() then
       error(result, 0)
     end
     allua.sleep(pause * (0.5 + math.random() / 2))
@@ -35,7 +32,23 @@ local function connect(driver, reconnect)
   end
 end
 
--- ── the pool ──
+-- The lease's connection; made where there may be one more.
+local function take(driver, lease, reconnect)
+  local connection = lease:take()
+  if connection then
+    return connection
+  end
+  local ok, made = pcall(connect, driver, reconnect)
+  if ok then
+    lease:bring(made.raw, made)
+    return made
+  elseif allua.is_error(made, "DbError") then
+    lease:give_up(made)
+  end
+  error(made, 0)
+end
+
+-- ── the driver ──
 
 local Driver = {}
 Driver.__index = Driver
@@ -51,181 +64,24 @@ function postgres.open(rest, options)
   local driver = setmetatable({
     dialect = "postgres",
     keywords = keywords,
-    most = options.connections or 10,
     connect_timeout = options.connect_timeout or 10,
     reconnect = options.reconnect or 5,
-    count = 0, -- of connections, and of those on their way
-    open = {}, -- a list
-    turn = 0, -- in it, of those that are shared
-    idle = {},
-    waiting = queue.new(), -- of { promise, shares }
+    pool = core.postgres_pool(options.connections or 10),
     quick = memo.new(MOST_KNOWN), -- text → whether it was, the last time
     forms = {},
   }, Driver)
-  local first = connect(driver, 0)
-  driver.count = 1
-  driver.idle[1] = first
+  local lease <close> = driver:lease()
+  take(driver, lease, 0)
   return driver
 end
 
-local function lend(connection, shares)
-  connection.lent = connection.lent + 1
-  connection.alone = not shares
-  return connection
+--- For a connection of one's own, which take gives.
+function Driver:lease()
+  return self.pool:lease(false)
 end
 
--- Hands the connection to those who wait, as long as it may be theirs.
-local function hand_on(driver, connection)
-  local entry = driver.waiting:first()
-  while entry do
-    if connection.lent > 0 and (connection.alone or not entry.shares or connection.lent >= DEEP) then
-      return
-    end
-    driver.waiting:pop().promise:resolve(lend(connection, entry.shares))
-    entry = driver.waiting:first()
-  end
-  if connection.lent == 0 then
-    table.insert(driver.idle, connection)
-  end
-end
-
--- One of those who wait may open a connection in the place of one that is lost.
-local function wake_one(driver)
-  if driver.waiting:first() then
-    driver.waiting:pop().promise:resolve(false)
-  end
-end
-
-local function drop(driver, connection)
-  for i, open in ipairs(driver.open) do
-    if open == connection then
-      table.remove(driver.open, i)
-      break
-    end
-  end
-  driver.count = driver.count - 1
-  connection.raw:close()
-  wake_one(driver)
-end
-
--- There is no connection at all, and for this long none was to be had: who waited as long need not try again.
-local function give_up(driver, began, err)
-  driver.waiting:reject(err, function(entry)
-    return driver.count == 0 and entry.since <= began
-  end)
-  wake_one(driver)
-end
-
-local function take_idle(driver)
-  local busy
-  for i = #driver.idle, 1, -1 do
-    local connection = driver.idle[i]
-    local state, under_way, transaction = connection.raw:state()
-    if state ~= "ready" or not under_way and transaction ~= "none" then
-      table.remove(driver.idle, i)
-      drop(driver, connection)
-    elseif not under_way then
-      return table.remove(driver.idle, i)
-    else
-      busy = i -- with a query that was cancelled
-    end
-  end
-  return busy and driver.count >= driver.most and table.remove(driver.idle, busy)
-end
-
-local function open_one(driver, shares)
-  local began = allua.now()
-  driver.count = driver.count + 1
-  local ok, made = pcall(connect, driver, driver.reconnect)
-  if not ok then
-    driver.count = driver.count - 1
-    if allua.is_error(made, "DbError") then
-      give_up(driver, began, made)
-    else
-      wake_one(driver)
-    end
-    error(made, 0)
-  elseif driver.closed then
-    drop(driver, made)
-    error("db: this database is closed", 0)
-  end
-  lend(made, shares)
-  if shares then -- those who came meanwhile may share it
-    hand_on(driver, made)
-  end
-  return made
-end
-
-local function wait_for(driver, shares, first)
-  local entry = { promise = core.promise("a connection of the pool"), shares = shares, since = allua.now() }
-  local ok, result, stood = driver.waiting:wait(entry, first)
-  if ok then
-    return result
-  elseif not stood and entry.promise.status == "fulfilled" then -- it came, but so did the cancelling
-    local came = entry.promise:await()
-    if came then
-      driver:release(came)
-    else
-      wake_one(driver)
-    end
-  end
-  error(result, 0)
-end
-
--- One that others share, of these in turn.
-local function next_shared(driver)
-  for _ = 1, #driver.open do
-    driver.turn = driver.turn % #driver.open + 1
-    local connection = driver.open[driver.turn]
-    if connection.lent > 0 and not connection.alone and connection.lent < DEEP then
-      return connection
-    end
-  end
-end
-
-local function take(driver, shares)
-  local turn = not driver.waiting:first() -- or it was woken, so that it opens one
-  while not driver.closed do
-    local connection
-    if turn then
-      connection = take_idle(driver)
-      if not connection and driver.count < driver.most then
-        return open_one(driver, shares)
-      end
-      connection = connection or shares and next_shared(driver)
-    end
-    if connection then
-      return lend(connection, shares)
-    end
-    connection = wait_for(driver, shares, turn)
-    if connection then
-      return connection
-    end
-    turn = true
-  end
-  error("db: this database is closed", 0)
-end
-
---- A connection of one's own.
-function Driver:acquire()
-  return take(self, false)
-end
-
-function Driver:release(connection)
-  connection.lent = connection.lent - 1
-  if connection.lent > 0 then
-    hand_on(self, connection)
-    return
-  end
-  connection.alone = false
-  local state, under_way, transaction = connection.raw:state()
-  if self.closed then
-    return
-  elseif state ~= "ready" or not under_way and transaction ~= "none" then
-    drop(self, connection)
-  else
-    hand_on(self, connection)
-  end
+function Driver:take(lease)
+  return take(self, lease, self.reconnect)
 end
 
 --- Whether a connection that somebody has for himself is in a transaction.
@@ -255,33 +111,19 @@ local function learn(driver, text, quick)
   end
 end
 
-local run
-
-local function finish(driver, connection, text, values, count, began, ok, ...)
-  learn(driver, text, ok and allua.now() - began < QUICK * connection.lent)
-  driver:release(connection)
+local function run(driver, shares, text, values, count)
+  local lease <close> = driver.pool:lease(shares)
+  local connection = take(driver, lease, driver.reconnect)
+  local began = allua.now()
+  local ok, result, over, changes = pcall(connection.run, connection, text, values, count, shares)
+  local took, users = allua.now() - began, lease:close(true)
+  pcall(learn, driver, text, ok and took < QUICK * users) -- what there is no memory for is not known
   if ok then
-    return ...
-  end
-  local err = ...
-  if allua.is_error(err, "DbError") and err.code == "gave way" then
+    return result, over, changes
+  elseif allua.is_error(result, "DbError") and result.code == "gave way" then
     return run(driver, false, text, values, count)
   end
-  error(err, 0)
-end
-
-function run(driver, shares, text, values, count)
-  local connection = take(driver, shares)
-  local began = allua.now()
-  return finish(
-    driver,
-    connection,
-    text,
-    values,
-    count,
-    began,
-    pcall(connection.run, connection, text, values, count, shares)
-  )
+  error(result, 0)
 end
 
 --- As a connection's run. What was quick shares a connection where none is free, each statement a transaction of its
@@ -341,17 +183,7 @@ end
 
 --- Closes every connection at once; what runs there is given up.
 function Driver:close()
-  if self.closed then
-    return
-  end
-  self.closed = true
-  self.waiting:reject("db: this database is closed", function()
-    return true
-  end)
-  for _, connection in ipairs(self.open) do
-    connection.raw:close()
-  end
-  self.open, self.idle = {}, {}
+  self.pool:close()
 end
 
 return postgres

@@ -202,8 +202,6 @@ function connections.connect(driver)
     statements = {}, -- text → name; false while it is prepared
     count = 0,
     serial = 0,
-    lent = 0, -- how many use it
-    alone = false, -- whether one has it for itself
   }, Connection)
   local ok, err = pcall(function()
     connection.raw:connect(resolve(driver.keywords))

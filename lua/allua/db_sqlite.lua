@@ -28,7 +28,6 @@ local UNIQUE = [[
 local function new_lane(busy, reads)
   return {
     pool = core.sqlite_pool(busy, reads),
-    connections = {}, -- key → connection
   }
 end
 
@@ -72,8 +71,8 @@ local function connect(driver, lane, writes)
     shut(connection)
     error(err, 0)
   end
-  driver.open[connection] = lane
-  lane.connections[connection:key()] = connection
+  driver.open[connection] = true
+  driver.connections[connection:key()] = connection
   connection:serve(true)
 end
 
@@ -90,7 +89,8 @@ function sqlite.open(path, options)
     busy = busy,
     most = memory and 0 or options.readers or 4,
     readers = 0,
-    open = {}, -- connection → lane
+    open = {}, -- connection → true
+    connections = {}, -- by their keys
     write = new_lane(busy, false),
     read = false,
   }, Driver)
@@ -140,17 +140,13 @@ function Driver:set_readers(count)
   self.read.pool:spare(self.most - count)
 end
 
---- A connection of one's own.
-function Driver:acquire(mode)
-  local lane = lane_of(self, mode)
-  return lane.connections[lane.pool:lend()]
+--- For a connection of one's own, which take gives. Closing it says whether nothing is open there; else that is ended.
+function Driver:lease(mode)
+  return lane_of(self, mode).pool:lease()
 end
 
---- clean: nothing is open on it; else that is ended.
-function Driver:release(connection, clean)
-  if self.open[connection] then
-    connection:serve(clean)
-  end
+function Driver:take(lease)
+  return lease:take(self.connections)
 end
 
 --- As a connection's run: a statement that stands alone.

@@ -79,11 +79,12 @@ end
 ---
 --- Whatever fails, if only for want of memory: the connection goes back, and what was not committed is undone. So all
 --- that takes memory is there before there is a connection. What could not be undone in a savepoint spoils the
---- transaction around it; on a connection of its own, whoever that goes back to ends it.
+--- transaction around it; on a connection of its own, it ends with the lease.
 function transaction.run(self, fn, options, new)
   local inner, driver, depth = self.connection, self.root.driver, self.depth + 1
   local begin, reset = driver:begin(options)
   local opening, committing, undoing = statements(self, begin)
+  local lease <close> = not inner and driver:lease(options.read_only and "read" or "write") or nil
   local connection, tx, results
   local begun, ended, clean = false, false, false
 
@@ -110,13 +111,11 @@ function transaction.run(self, fn, options, new)
       end
       if inner then
         self.spoiled = self.spoiled or begun and not ended and (results and results[2] or "not enough memory")
-      elseif connection then
-        driver:release(connection, ended and clean)
       end
     end,
   })
   results = table.pack(pcall(function()
-    connection = inner or driver:acquire(options.read_only and "read" or "write")
+    connection = inner or driver:take(lease)
     tx = new(self, connection, depth)
     script(connection, opening)
     begun = true
@@ -124,6 +123,9 @@ function transaction.run(self, fn, options, new)
   end))
   if tx then
     allua.shield(end_it)
+  end
+  if lease then
+    lease:close(ended and clean)
   end
   if not results[1] then
     error(results[2], 0)

@@ -5,7 +5,7 @@ local loaded = core.loaded
 local package, type, error, ipairs, tostring = loaded.package, type, error, ipairs, tostring
 local concat, is_within, task_of = table.concat, core.within, core.task
 
-local loading = {} -- name → { task, promise }: under way
+local loading = {} -- name → { task, loaded }: under way, while that is closed
 local wants = {} -- task → the name that it waits for
 
 local function find(name)
@@ -27,7 +27,7 @@ end
 
 -- Whether the module's loading waits for the running task: straight, or through other modules.
 local function is_cycle(entry)
-  while entry do
+  while entry and not entry.loaded:is_open() do
     if is_within(entry.task) then
       return true
     end
@@ -36,24 +36,18 @@ local function is_cycle(entry)
   return false
 end
 
-local finish = {
-  __close = function(self)
-    loading[self.name] = nil
-    self.promise:resolve()
-  end,
-}
-
 local function load(name)
   local loader, data = find(name)
-  local entry <close> =
-    setmetatable({ name = name, task = task_of(), promise = core.promise("a module that is being loaded") }, finish)
-  loading[name] = entry
+  local gate <close> = core.gate("a module that is being loaded")
+  loading[name] = { task = task_of(), loaded = gate }
   local value = loader(name, data)
+  loading[name] = nil
   if value ~= nil then
     loaded[name] = value
   elseif loaded[name] == nil then
     loaded[name] = true
   end
+  gate:open()
   return loaded[name], data
 end
 
@@ -71,13 +65,13 @@ local function require(name)
   while true do
     wants[task] = nil
     local entry = loading[name]
-    if not entry then
+    if not entry or entry.loaded:is_open() then
       return load(name)
     elseif is_cycle(entry) then
       error("module '" .. name .. "' is required while it loads", 3)
     end
     wants[task] = name
-    entry.promise:await()
+    entry.loaded:wait()
     value = loaded[name]
     if value then
       wants[task] = nil
