@@ -9,15 +9,12 @@
 #include "fetch_request.h"
 #include "fetch_transfer.h"
 #include "fetch_url.h"
-#include "promise_object.h"
 
 #define TRANSFER "allua.transfer"
 
 static struct transfer *check (lua_State *L) {
   return luaL_checkudata (L, 1, TRANSFER);
 }
-
-static int push (lua_State *L, void *data);
 
 /* core.fetch (request) → a transfer under way. What Lua checked is not checked again. */
 static int fetch_start (lua_State *L) {
@@ -28,8 +25,6 @@ static int fetch_start (lua_State *L) {
   transfer = lua_newuserdatauv (L, sizeof *transfer, 1);
   memset (transfer, 0, sizeof *transfer);
   luaL_setmetatable (L, TRANSFER);
-  transfer->push = push;
-  transfer->push_data = transfer;
   if (!fetch_transfer_prepare (transfer, multi))
     return error_raise_memory (L, host_of (L));
   lua_getfield (L, 1, "stream");
@@ -81,33 +76,32 @@ static int push_wanted (lua_State *L, struct transfer *transfer, enum transfer_w
   return 4;
 }
 
-static int push (lua_State *L, void *data) {
-  struct transfer *transfer = data;
-  enum transfer_want want;
-  if (!L)
-    return 0; /* the transfer may be gone */
-  want = transfer->want;
+static void on_cancel (struct op *op) {
+  struct transfer *transfer = (struct transfer *)op;
+  transfer->waited_for = false;
+  fetch_transfer_drop (transfer);
+}
+
+/* The transfer is at the bottom of the stack, which keeps it. */
+static int waited (lua_State *L, int status, lua_KContext context) {
+  struct transfer *transfer = (struct transfer *)context;
+  enum transfer_want want = transfer->want;
+  op_waited (L, host_of (L), status);
   transfer->want = WANT_NOTHING;
   return push_wanted (L, transfer, want);
 }
 
-static void on_cancel (void *data) {
-  struct transfer *transfer = data;
-  transfer->promise = NULL;
-  fetch_transfer_drop (transfer);
-}
-
 static int wait_for (lua_State *L, struct transfer *transfer, enum transfer_want want) {
-  if (transfer->promise)
+  struct task *task;
+  if (transfer->waited_for)
     return luaL_error (L, "another task waits for this response already");
   if (fetch_transfer_has (transfer, want))
     return push_wanted (L, transfer, want);
-  transfer->want = want;
-  transfer->promise = allua_promise_new (L);
-  promise_object_stands_for (transfer->promise, want == WANT_CHUNK ? "the body of a fetch"
-                                                                   : "the response of a fetch");
-  allua_promise_on_cancel (transfer->promise, on_cancel, transfer);
-  return allua_await (L, transfer->promise);
+  task = task_enter (L, host_of (L));
+  fetch_transfer_want (transfer, want,
+                       want == WANT_CHUNK ? "the body of a fetch" : "the response of a fetch",
+                       on_cancel);
+  return op_await (L, host_of (L), task, &transfer->op, (lua_KContext)transfer, waited);
 }
 
 static int transfer_head (lua_State *L) {
@@ -132,12 +126,7 @@ static int transfer_close (lua_State *L) {
 }
 
 static int transfer_gc (lua_State *L) {
-  struct transfer *transfer = check (L);
-  allua_promise *promise = transfer->promise;
-  transfer->promise = NULL;
-  fetch_transfer_free (transfer);
-  if (promise)
-    allua_promise_resolve (promise, NULL, NULL);
+  fetch_transfer_free (check (L));
   return 0;
 }
 
@@ -158,7 +147,9 @@ void fetch_open (lua_State *L) {
       = { { "__gc", transfer_gc }, { "__close", transfer_close }, { NULL, NULL } };
   luaL_newmetatable (L, TRANSFER);
   luaL_setfuncs (L, meta, 0);
-  luaL_newlib (L, methods);
+  luaL_newlibtable (L, methods);
+  lua_pushvalue (L, lua_upvalueindex (1));
+  luaL_setfuncs (L, methods, 1);
   lua_setfield (L, -2, "__index");
   lua_pop (L, 1);
   fetch_url_open (L);

@@ -79,7 +79,7 @@ static struct fetch_socket *add_socket (struct fetch_multi *multi, curl_socket_t
     mem_resize (&multi->mem, made, sizeof *made, 0);
     return NULL;
   }
-  uv_unref ((uv_handle_t *)&made->poll); /* the promises of C keep the loop alive */
+  uv_unref ((uv_handle_t *)&made->poll); /* who waits for a transfer keeps the loop alive */
   made->poll.data = made;
   made->multi = multi;
   made->fd = fd;
@@ -305,6 +305,7 @@ static struct fetch_multi *make (lua_State *L, allua *host) {
   if (!multi)
     return NULL;
   memset (multi, 0, sizeof *multi);
+  multi->host = host;
   multi->curl = curl;
   multi->mem = host->mem;
   multi->loop = host->loop;
@@ -386,7 +387,7 @@ size_t fetch_multi_count_inside (allua *host, bool (*inside) (int fd, void *data
     if (!socket || !socket->wanted || !inside ((int)fd, data))
       continue;
     multi->curl.easy_getinfo (socket->easy, CURLINFO_PRIVATE, &transfer);
-    count += transfer && transfer->promise;
+    count += transfer && transfer->waited_for;
   }
   return count;
 }

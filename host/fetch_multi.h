@@ -10,6 +10,7 @@ struct handle;
 struct transfer;
 
 struct fetch_multi {
+  allua *host; /* until it is closed */
   struct curl curl;
   struct mem mem; /* a copy: the host may be gone when the last handle is closed */
   uv_loop_t *loop;

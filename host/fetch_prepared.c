@@ -7,7 +7,6 @@
 #include "error.h"
 #include "fetch_request.h"
 #include "json_read.h"
-#include "promise_object.h"
 
 #define PREPARED "allua.prepared"
 
@@ -15,9 +14,9 @@ enum { MOST_IDLE = 128, MOST_KEPT = 16384 };
 enum { VARIED = 3 }; /* the position of the target among the arguments of exchange */
 
 /* Idle handles stand in two lists: those of one request, and those of all, to find the one that has been
-   idle for longest. A handle that is under way is its transfer's promise's. */
+   idle for longest. A handle that is under way, or whose reply has not been taken yet, is its task's. */
 struct handle {
-  struct transfer transfer;
+  struct transfer transfer; /* first */
   struct prepared *prepared;
   CURL *easy;                   /* NULL: libcurl is closed */
   struct handle *next, **place; /* all of the multi handle's */
@@ -191,16 +190,13 @@ static int push_value (lua_State *L) {
 }
 
 /* What a task that waited gets. */
-static int push (lua_State *L, void *data) {
-  struct handle *handle = data;
+static int take (lua_State *L, struct handle *handle) {
   struct transfer *transfer = &handle->transfer;
-  int status = LUA_ERRRUN, top;
-  if (!L) {
+  int status = LUA_ERRRUN, top = lua_gettop (L);
+  if (!lua_checkstack (L, LUA_MINSTACK)) {
     recycle (handle);
-    return 0;
+    return error_raise_memory (L, allua_of (L));
   }
-  luaL_checkstack (L, LUA_MINSTACK, NULL);
-  top = lua_gettop (L);
   if (transfer->result == CURLE_OK && !transfer->too_large && transfer->status < 300
       && fetch_transfer_end_text (transfer)) {
     lua_pushcfunction (L, push_value);
@@ -217,9 +213,14 @@ static int push (lua_State *L, void *data) {
   return status == LUA_OK ? lua_gettop (L) - top : lua_error (L);
 }
 
-static void on_cancel (void *data) {
-  struct handle *handle = data;
-  handle->transfer.promise = NULL;
+static int waited (lua_State *L, int status, lua_KContext context) {
+  op_waited (L, host_of (L), status); /* where that raises the handle is another's */
+  return take (L, (struct handle *)context);
+}
+
+static void on_cancel (struct op *op) {
+  struct handle *handle = (struct handle *)op;
+  handle->transfer.waited_for = false;
   fetch_transfer_drop (&handle->transfer);
   recycle (handle);
 }
@@ -267,8 +268,6 @@ static struct handle *make (lua_State *L, struct prepared *prepared) {
     mem_resize (&prepared->mem, handle, sizeof *handle, 0);
     error_raise_memory (L, allua_of (L));
   }
-  transfer->push = push;
-  transfer->push_data = handle;
   transfer->kept = true;
   handle->prepared = prepared;
   prepared->references++;
@@ -353,12 +352,12 @@ static bool vary (lua_State *L, struct handle *handle) {
 
 /* prepared:exchange ([timeout [, target, lines [, body]]]), in seconds */
 static int exchange (lua_State *L) {
-  allua *host = allua_of (L);
+  allua *host = host_of (L);
   struct prepared *prepared = check (L);
   double seconds = luaL_optnumber (L, 2, 0);
   struct handle *handle = prepared->idle;
   struct transfer *transfer;
-  allua_promise *promise;
+  struct task *task = task_enter (L, host);
   lua_settop (L, VARIED + 2);
   if (!handle) {
     handle = make (L, prepared);
@@ -373,21 +372,16 @@ static int exchange (lua_State *L) {
     lua_pushboolean (L, 1);
     return 2;
   }
-  promise = allua_promise_new (L);
-  promise_object_stands_for (promise, "the response of a fetch");
   remove_idle (handle);
   if (!set_timeout (handle, host->clocks ? 0 : seconds) || !vary (L, handle)
-      || (host->clocks && seconds > 0 && !fetch_transfer_limit (transfer, host, seconds))
+      || (host->clocks && seconds > 0 && !fetch_transfer_limit (transfer, seconds))
       || !fetch_transfer_start (transfer)) {
     fetch_transfer_drop (transfer);
     destroy (handle);
-    allua_promise_reject (promise, "not enough memory");
-    return allua_await (L, promise);
+    return error_raise_memory (L, host);
   }
-  transfer->want = WANT_END;
-  transfer->promise = promise;
-  allua_promise_on_cancel (promise, on_cancel, handle);
-  return allua_await (L, promise);
+  fetch_transfer_want (transfer, WANT_END, "the response of a fetch", on_cancel);
+  return op_await (L, host, task, &transfer->op, (lua_KContext)handle, waited);
 }
 
 int fetch_prepare (lua_State *L) {
@@ -432,7 +426,7 @@ void fetch_prepared_close (struct fetch_multi *multi) {
     destroy (handle);
   }
   while (multi->handles)
-    close_easy (multi->handles); /* of those whose replies nobody has taken yet */
+    destroy (multi->handles); /* whose replies nobody will take */
 }
 
 void fetch_prepared_open (lua_State *L) {
@@ -440,7 +434,8 @@ void fetch_prepared_open (lua_State *L) {
   lua_pushcfunction (L, collect);
   lua_setfield (L, -2, "__gc");
   lua_createtable (L, 0, 1);
-  lua_pushcfunction (L, exchange);
+  lua_pushvalue (L, lua_upvalueindex (1));
+  lua_pushcclosure (L, exchange, 1);
   lua_setfield (L, -2, "exchange");
   lua_setfield (L, -2, "__index");
   lua_pop (L, 1);

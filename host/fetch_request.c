@@ -255,7 +255,7 @@ void fetch_request_apply (lua_State *L, int request, struct transfer *transfer) 
   milliseconds = milliseconds_field (L, request, "timeout");
   if (milliseconds && !host->clocks)
     set_long (&setting, CURLOPT_TIMEOUT_MS, milliseconds);
-  else if (milliseconds && !fetch_transfer_limit (transfer, host, (double)milliseconds / 1e3))
+  else if (milliseconds && !fetch_transfer_limit (transfer, (double)milliseconds / 1e3))
     error_raise_memory (L, allua_of (L));
   milliseconds = milliseconds_field (L, request, "connect_timeout");
   if (milliseconds)

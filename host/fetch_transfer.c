@@ -36,11 +36,18 @@ static void forget (struct transfer *transfer, struct buffer *buffer) {
 }
 
 static void wake (struct transfer *transfer) {
-  allua_promise *promise = transfer->promise;
-  if (!promise || !fetch_transfer_has (transfer, transfer->want))
+  if (!transfer->waited_for || !fetch_transfer_has (transfer, transfer->want))
     return;
-  transfer->promise = NULL;
-  allua_promise_resolve (promise, transfer->push, transfer->push_data);
+  transfer->waited_for = false;
+  op_settle (transfer->multi->host, &transfer->op);
+}
+
+void fetch_transfer_want (struct transfer *transfer, enum transfer_want want, const char *what,
+                          void (*cancel) (struct op *op)) {
+  transfer->want = want;
+  transfer->waited_for = true;
+  op_init (&transfer->op, what, cancel);
+  op_begin (transfer->multi->host, &transfer->op);
 }
 
 static void note_type (struct transfer *transfer, const char *line, size_t length) {
@@ -183,7 +190,7 @@ static void let_go (struct transfer *transfer) {
   if (!transfer->easy)
     return;
   if (transfer->timer.place)
-    timer_stop (transfer->host, &transfer->timer);
+    timer_stop (multi->host, &transfer->timer);
   curl = &multi->curl;
   if (transfer->place)
     curl->multi_remove_handle (multi->multi, transfer->easy);
@@ -252,9 +259,8 @@ static void on_limit (allua *host, struct timer *timer) {
   fetch_transfer_ended (transfer, CURLE_OPERATION_TIMEDOUT);
 }
 
-bool fetch_transfer_limit (struct transfer *transfer, allua *host, double seconds) {
-  transfer->host = host;
-  return timer_start (host, &transfer->timer, seconds, on_limit);
+bool fetch_transfer_limit (struct transfer *transfer, double seconds) {
+  return timer_start (transfer->multi->host, &transfer->timer, seconds, on_limit);
 }
 
 void fetch_transfer_drop (struct transfer *transfer) {

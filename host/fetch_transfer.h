@@ -3,7 +3,7 @@
 #define FETCH_TRANSFER_H
 
 #include "fetch_multi.h"
-#include "timer.h"
+#include "op.h"
 
 /* What a task waits for. */
 enum transfer_want {
@@ -18,8 +18,9 @@ struct buffer {
   size_t length, size;
 };
 
-/* A userdata of Lua's: dropped when that is collected, if not before. */
+/* A userdata of Lua's, dropped when that is collected, if not before; or a prepared request's. */
 struct transfer {
+  struct op op; /* first: what the task that wants something waits for */
   struct fetch_multi *multi;
   struct transfer *next, **place; /* among those under way */
   struct mem mem;
@@ -41,10 +42,7 @@ struct transfer {
   uint64_t received, limit; /* of the body, bytes */
   CURLcode result;
   enum transfer_want want;
-  allua_promise *promise; /* of the task that wants it, until it is settled */
-  allua_push push;        /* what it is settled with */
-  void *push_data;
-  allua *host;        /* while `timer` is started */
+  bool waited_for;    /* `op` is to be settled when there is what is wanted */
   struct timer timer; /* its end in virtual time, which libcurl does not know */
   char problem[CURL_ERROR_SIZE];
 };
@@ -54,7 +52,7 @@ bool fetch_transfer_prepare (struct transfer *transfer, struct fetch_multi *mult
 bool fetch_transfer_start (struct transfer *transfer);
 
 /* Have it end with a timeout after so much virtual time. False: no memory. */
-bool fetch_transfer_limit (struct transfer *transfer, allua *host, double seconds);
+bool fetch_transfer_limit (struct transfer *transfer, double seconds);
 
 /* Stop it, if it has not ended; whoever waits is told. Outside of libcurl's callbacks. */
 void fetch_transfer_drop (struct transfer *transfer);
@@ -75,6 +73,10 @@ void fetch_transfer_collect (struct transfer *transfer, uint64_t limit);
 bool fetch_transfer_end_text (struct transfer *transfer);
 
 bool fetch_transfer_has (const struct transfer *transfer, enum transfer_want want);
+
+/* Begin an operation that is settled when there is what is wanted, which is not yet; `cancel` drops the transfer. */
+void fetch_transfer_want (struct transfer *transfer, enum transfer_want want, const char *what,
+                          void (*cancel) (struct op *op));
 
 /* Why it failed: a word for programs, or NULL when it did not; and words for people. */
 const char *fetch_transfer_problem (const struct transfer *transfer, const char **words);
