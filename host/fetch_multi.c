@@ -25,6 +25,7 @@ struct fetch_socket {
   CURL *easy;         /* of the transfer that wants it */
   int wanted, active; /* UV_READABLE, UV_WRITABLE */
   bool idle;          /* in the list */
+  bool kept;          /* see is_kept */
 };
 
 /* ── life of the handles ── */
@@ -184,10 +185,13 @@ static void on_poll (uv_poll_t *poll, int status, int events) {
 
 /* Whether it is the connection that the transfer leaves to others: on_close_socket is told of its end. Not so of
    one that is given up while it still connects: libcurl has closed that descriptor by itself, and then says that it
-   need not be polled. */
-static bool is_kept (struct fetch_multi *multi, CURL *easy, curl_socket_t fd) {
+   need not be polled. What was kept once is a connection, and need not be looked for among all again. */
+static bool is_kept (struct fetch_socket *socket, CURL *easy) {
   curl_socket_t kept = CURL_SOCKET_BAD;
-  return multi->curl.easy_getinfo (easy, CURLINFO_ACTIVESOCKET, &kept) == CURLE_OK && kept == fd;
+  if (!socket->kept)
+    socket->kept = socket->multi->curl.easy_getinfo (easy, CURLINFO_ACTIVESOCKET, &kept) == CURLE_OK
+                   && kept == socket->fd;
+  return socket->kept;
 }
 
 /* Not an error of the callback's: after that libcurl would do nothing more, for any transfer. */
@@ -208,7 +212,7 @@ static int on_socket (CURL *easy, curl_socket_t fd, int what, void *data, void *
     if (!socket)
       return 0;
     socket->wanted = 0;
-    if (!is_kept (multi, easy, fd)) {
+    if (!is_kept (socket, easy)) {
       close_socket (socket);
     } else if (!socket->idle) {
       socket->idle = true;

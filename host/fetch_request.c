@@ -204,7 +204,8 @@ static bool has_proxies (void) {
     if ((name[0] | 0x20) == 'h' && (name[1] | 0x20) == 't') {
       if (strncasecmp (name, "http_proxy=", 11) == 0 || strncasecmp (name, "https_proxy=", 12) == 0)
         return true;
-    } else if ((name[0] | 0x20) == 'a' && strncasecmp (name, "all_proxy=", 10) == 0) {
+    } else if ((name[0] | 0x20) == 'a' && (name[1] | 0x20) == 'l'
+               && strncasecmp (name, "all_proxy=", 10) == 0) {
       return true;
     }
   }

@@ -53,7 +53,7 @@ void fetch_transfer_want (struct transfer *transfer, enum transfer_want want, co
 static void note_type (struct transfer *transfer, const char *line, size_t length) {
   static const char name[] = "content-type:";
   size_t begin = sizeof name - 1;
-  if (length < begin || strncasecmp (line, name, begin) != 0)
+  if (length < begin || line[begin - 1] != ':' || strncasecmp (line, name, begin) != 0)
     return;
   while (begin < length && (line[begin] == ' ' || line[begin] == '\t'))
     begin++;
