@@ -8,7 +8,6 @@
 #include "postgres_parameter.h"
 #include "postgres_pool.h"
 #include "postgres_value.h"
-#include "promise_object.h"
 #include "resolver.h"
 
 enum { MOST_PARAMETERS = 65535, MOST_KEYWORDS = 64 };
@@ -86,17 +85,12 @@ static int push_answer (lua_State *L, const struct postgres_request *request) {
   return 2;
 }
 
-static int push_result (lua_State *L, void *data) {
-  struct postgres_request *request = data;
-  struct postgres_connection *connection;
+/* What its task gets. */
+static int take (lua_State *L, struct postgres_request *request) {
+  struct postgres_connection *connection = (struct postgres_connection *)request->link;
   bool failed = request->failed;
   int results = 0;
-  if (!L) {
-    postgres_request_free (request);
-    return 0;
-  }
   /* Where what follows raises, the next request of the connection frees this one, or its end does. */
-  connection = request->place ? (struct postgres_connection *)request->link : NULL;
   request->pushed = true;
   if (connection)
     connection->half_pushed++;
@@ -105,24 +99,29 @@ static int push_result (lua_State *L, void *data) {
     push_failure (L, request);
   else
     results = push_answer (L, request);
-  if (connection && request->place)
+  if (connection && request->link)
     connection->half_pushed--;
   postgres_request_free (request);
   return failed ? lua_error (L) : results;
 }
 
+static int done (lua_State *L, int status, lua_KContext request) {
+  op_waited (L, host_of (L), status);
+  return take (L, (struct postgres_request *)request);
+}
+
 static void on_done (struct postgres_request *request) {
-  allua_promise *promise = request->promise;
-  request->promise = NULL;
-  if (promise)
-    allua_promise_resolve (promise, push_result, request);
+  bool waited_for = request->waited_for;
+  request->waited_for = false;
+  if (waited_for)
+    op_settle (((struct postgres_connection *)request->link)->host, &request->op);
   else
     postgres_request_free (request);
 }
 
-static void on_cancelled (void *data) {
-  struct postgres_request *request = data;
-  request->promise = NULL;
+static void on_cancel (struct op *op) {
+  struct postgres_request *request = (struct postgres_request *)op;
+  request->waited_for = false;
   postgres_link_cancel (request);
 }
 
@@ -152,13 +151,25 @@ static const char *check_sql (lua_State *L, int index) {
   return sql;
 }
 
-/* The promise is on top of the stack. */
-static int submit (lua_State *L, struct postgres_request *request, allua_promise *promise) {
-  request->promise = promise;
-  promise_object_stands_for (promise, "an SQL statement");
-  allua_promise_on_cancel (promise, on_cancelled, request);
+/* What a task is about to wait for. */
+static struct postgres_request *expect (lua_State *L, struct postgres_request *request,
+                                        const char *what) {
+  if (!request)
+    error_raise_memory (L, host_of (L));
+  op_init (&request->op, what, on_cancel);
+  op_begin (host_of (L), &request->op);
+  request->waited_for = true;
+  return request;
+}
+
+static int await (lua_State *L, struct task *task, struct postgres_request *request) {
+  return op_await (L, host_of (L), task, &request->op, (lua_KContext)request, done);
+}
+
+static int submit (lua_State *L, struct task *task, struct postgres_request *request) {
+  expect (L, request, "an SQL statement");
   postgres_link_submit (request->link, request);
-  return allua_await (L, promise);
+  return await (L, task, request);
 }
 
 /* connection:run (sql, name or nil, prepare, values, count, shared) → rows, changes. A name is that of a prepared
@@ -168,8 +179,8 @@ static int connection_run (lua_State *L) {
   struct postgres_connection *connection = check (L);
   const char *sql = check_sql (L, 2), *name = luaL_optstring (L, 3, "");
   lua_Integer count = luaL_checkinteger (L, 6);
-  allua_promise *promise;
   struct postgres_request *request;
+  struct task *task;
   size_t bytes;
   bool shared = lua_toboolean (L, 7);
   char *at;
@@ -178,7 +189,7 @@ static int connection_run (lua_State *L) {
   luaL_argcheck (L, count >= 0 && count <= MOST_PARAMETERS, 6, "too many parameters");
   luaL_checkstack (L, LUA_MINSTACK, NULL);
   bytes = postgres_parameter_measure (L, 5, (int)count);
-  promise = allua_promise_new (L);
+  task = task_enter (L, connection->host);
   request = postgres_request_new (&connection->link, POSTGRES_RUN, sql, (int)count, bytes, &at);
   if (!request)
     return error_raise_memory (L, allua_of (L));
@@ -186,33 +197,30 @@ static int connection_run (lua_State *L) {
   request->prepare = *name && lua_toboolean (L, 4);
   request->shared = shared;
   postgres_parameter_copy (L, 5, request, at);
-  return submit (L, request, promise);
+  return submit (L, task, request);
 }
 
 /* connection:describe (sql, name) → the forms of the parameters; the statement is prepared under that name */
 static int connection_describe (lua_State *L) {
   struct postgres_connection *connection = check (L);
   const char *sql = check_sql (L, 2), *name = luaL_checkstring (L, 3);
-  allua_promise *promise = allua_promise_new (L);
+  struct task *task = task_enter (L, connection->host);
   struct postgres_request *request
       = postgres_request_new (&connection->link, POSTGRES_DESCRIBE, sql, 0, 0, NULL);
   if (!request)
     return error_raise_memory (L, allua_of (L));
   snprintf (request->name, sizeof request->name, "%s", name);
   request->prepare = true;
-  return submit (L, request, promise);
+  return submit (L, task, request);
 }
 
 /* connection:script (sql) → the tag of the last statement, "COMMIT" */
 static int connection_script (lua_State *L) {
   struct postgres_connection *connection = check (L);
   const char *sql = check_sql (L, 2);
-  allua_promise *promise = allua_promise_new (L);
-  struct postgres_request *request
-      = postgres_request_new (&connection->link, POSTGRES_SCRIPT, sql, 0, 0, NULL);
-  if (!request)
-    return error_raise_memory (L, allua_of (L));
-  return submit (L, request, promise);
+  struct task *task = task_enter (L, connection->host);
+  return submit (L, task,
+                 postgres_request_new (&connection->link, POSTGRES_SCRIPT, sql, 0, 0, NULL));
 }
 
 /* connection:post (sql): not waited for; a failure is nobody's */
@@ -232,7 +240,7 @@ static int connection_connect (lua_State *L) {
   struct postgres_connection *connection = check (L);
   const char *keywords[MOST_KEYWORDS + 1], *values[MOST_KEYWORDS + 1];
   struct postgres_request *request;
-  allua_promise *promise;
+  struct task *task = task_enter (L, connection->host);
   int count = 0;
   luaL_checktype (L, 2, LUA_TTABLE);
   if (connection->link.state != POSTGRES_NEW)
@@ -245,15 +253,10 @@ static int connection_connect (lua_State *L) {
       values[count++] = lua_tostring (L, -1);
     }
   keywords[count] = values[count] = NULL;
-  promise = allua_promise_new (L);
-  request = postgres_request_new (&connection->link, POSTGRES_CONNECT, "", 0, 0, NULL);
-  if (!request)
-    return error_raise_memory (L, allua_of (L));
-  request->promise = promise;
-  promise_object_stands_for (promise, "a connection to PostgreSQL");
-  allua_promise_on_cancel (promise, on_cancelled, request);
+  request = expect (L, postgres_request_new (&connection->link, POSTGRES_CONNECT, "", 0, 0, NULL),
+                    "a connection to PostgreSQL");
   postgres_link_connect (&connection->link, keywords, values, request);
-  return allua_await (L, promise);
+  return await (L, task, request);
 }
 
 /* connection:state () → "ready" or "broken" (or not connected yet); whether requests are under way; the
@@ -338,7 +341,8 @@ static int parse (lua_State *L) {
 void postgres_open (lua_State *L) {
   resolver_open (L);
   postgres_pool_open (L);
-  lua_pushcfunction (L, new_connection);
+  lua_pushvalue (L, lua_upvalueindex (1));
+  lua_pushcclosure (L, new_connection, 1);
   lua_setfield (L, -2, "postgres_connection");
   lua_pushcfunction (L, parse);
   lua_setfield (L, -2, "postgres_parse");

@@ -5,8 +5,12 @@
 #include "postgres_link.h"
 #include "state.h"
 
+struct postgres_module;
+
 struct postgres_connection {
-  struct postgres_link link;                    /* first */
+  struct postgres_link link; /* first */
+  allua *host;
+  struct postgres_module *module;               /* what the host's connections share */
   struct postgres_connection *next, **previous; /* all of the host's */
   bool open;                                    /* in that list */
   size_t half_pushed;                           /* results that are being pushed, or could not be */
@@ -20,7 +24,8 @@ struct postgres_connection {
 /* libpq, of the host's, loaded when first asked for. Raises where it is not there. */
 const struct postgres *postgres_library (lua_State *L);
 
-/* Push one that is not connected yet; all have the methods that the first was given. Raises. */
+/* Push one that is not connected yet; all have the methods that the first was given, with upvalue 1 of the caller, the
+   host's box. Raises. */
 struct postgres_connection *postgres_connection_push (lua_State *L, const luaL_Reg *methods);
 
 /* The one at `index` of L; raises where that is something else. */
@@ -29,7 +34,7 @@ struct postgres_connection *postgres_connection_check (lua_State *L, int index);
 /* What is under way fails. Its object stays. Any number of times. */
 void postgres_connection_close (struct postgres_connection *connection);
 
-/* Close all of a host that closes. */
+/* Close all of a host that closes; no task takes anything any more. */
 void postgres_close (allua *host);
 
 #endif

@@ -38,21 +38,33 @@ static void start_cancel (struct postgres_link *link, unsigned delay);
 
 /* ── requests ── */
 
-struct postgres_request *postgres_request_new (struct postgres_link *link, enum postgres_work work,
-                                               const char *sql, int count, size_t bytes,
-                                               char **bytes_at) {
-  size_t arrays = (size_t)count * (sizeof (char *) + 2 * sizeof (int) + sizeof (Oid));
-  size_t length = strlen (sql) + 1;
-  struct postgres_request *request = malloc (sizeof *request + arrays + length + bytes),
-                          **list = &link->requests;
-  if (!request)
-    return NULL;
-  memset (request, 0, sizeof *request + arrays);
+static void enter (struct postgres_request **list, struct postgres_request *request) {
   request->newer = *list;
   request->place = list;
   if (request->newer)
     request->newer->place = &request->newer;
   *list = request;
+}
+
+static void leave (struct postgres_request *request) {
+  if (!request->place)
+    return;
+  *request->place = request->newer;
+  if (request->newer)
+    request->newer->place = request->place;
+  request->place = NULL;
+}
+
+struct postgres_request *postgres_request_new (struct postgres_link *link, enum postgres_work work,
+                                               const char *sql, int count, size_t bytes,
+                                               char **bytes_at) {
+  size_t arrays = (size_t)count * (sizeof (char *) + 2 * sizeof (int) + sizeof (Oid));
+  size_t length = strlen (sql) + 1;
+  struct postgres_request *request = malloc (sizeof *request + arrays + length + bytes);
+  if (!request)
+    return NULL;
+  memset (request, 0, sizeof *request + arrays);
+  enter (&link->requests, request);
   request->link = link;
   request->pq = link->pq;
   request->clear = link->pq->clear;
@@ -70,10 +82,7 @@ struct postgres_request *postgres_request_new (struct postgres_link *link, enum 
 }
 
 void postgres_request_free (struct postgres_request *request) {
-  if (request->place)
-    *request->place = request->newer;
-  if (request->place && request->newer)
-    request->newer->place = request->place;
+  leave (request);
   request->clear (request->result); /* or NULL */
   free (request->message);
   free (request);
@@ -551,20 +560,20 @@ void postgres_link_init (struct postgres_link *link, const struct postgres *pq, 
   link->end = &link->first;
 }
 
-void postgres_link_close (struct postgres_link *link) {
-  struct postgres_request *request, *next;
+void postgres_link_close (struct postgres_link *link, struct postgres_request **loose) {
+  struct postgres_request *request;
   break_off (link, "08003", "this connection is closed");
   if (link->canceller)
     link->canceller->link = NULL;
   link->canceller = NULL;
-  for (request = link->requests; request; request = next) {
-    next = request->newer;
-    request->place = NULL;
-    request->newer = NULL;
+  while ((request = link->requests)) {
+    leave (request);
+    request->link = NULL;
     if (request->pushed)
       postgres_request_free (request);
+    else
+      enter (loose, request);
   }
-  link->requests = NULL;
   if (link->connection)
     link->pq->finish (link->connection);
   link->connection = NULL;

@@ -5,9 +5,8 @@
 #include <stdbool.h>
 
 #include <libpq-fe.h>
-#include <uv.h>
 
-#include "mem.h"
+#include "op.h"
 
 /* pq.getResult is PQgetResult, and so on. */
 #define POSTGRES_FUNCTIONS(X)                                                                      \
@@ -75,9 +74,10 @@ enum postgres_work {
 struct postgres_link;
 
 struct postgres_request {
+  struct op op;                            /* first: of the room that made the request */
   struct postgres_request *next;           /* in the queue */
-  struct postgres_request *newer, **place; /* all of the connection's; place NULL: it is closed */
-  struct postgres_link *link;
+  struct postgres_request *newer, **place; /* all of the connection's */
+  struct postgres_link *link;              /* NULL: it is closed */
   const struct postgres *pq;
   void (*clear) (PGresult *); /* PQclear: a request may outlive pq */
   enum postgres_work work;
@@ -102,7 +102,7 @@ struct postgres_request {
   char *message;
 
   /* Of the room that made the request. */
-  void *promise;
+  bool waited_for; /* by a task: `op` is to be settled */
   bool pushed;
 };
 
@@ -141,8 +141,9 @@ void postgres_link_submit (struct postgres_link *link, struct postgres_request *
 /* Its result is not wanted any more: it is freed, at once or when the server has given it up. */
 void postgres_link_cancel (struct postgres_request *request);
 
-/* Close the connection; requests that are not done fail. The link may be freed after. */
-void postgres_link_close (struct postgres_link *link);
+/* Close the connection; requests that are not done fail. The link may be freed after: requests whose results have not
+   been taken are in the list of the `loose` then. */
+void postgres_link_close (struct postgres_link *link, struct postgres_request **loose);
 
 /* A request in the list of its connection, or NULL: no memory. `bytes` of parameters' values can be put at
    the returned request's values[0] … by the caller through *bytes_at. */
