@@ -26,8 +26,9 @@ local LIMITS = { "head", "uri", "headers", "body", "head_time", "body_time", "id
 local OPTIONS = { "host", "port", "routes", "use", "tls", "limits", "grace" }
 local TLS = { "cert", "key" }
 local GRACE = 10 -- seconds
-local PAUSE = 0.001 -- seconds before a server that could not go on tries again, …
-local MOST_FAILURES = 20 -- … so often in a row
+-- Seconds before a server that could not go on tries again: twice as long each time, so often in a row.
+local PAUSE, LONGEST_PAUSE = 0.001, 0.1
+local MOST_FAILURES = 20
 local MOST_IDLE = 64 -- tasks that wait for requests
 local PLACE <const> = (1 << 20) - 1 -- these bits of the number of a request are its connection's place
 -- Of a worker's table: the event that it answers, or false, and the number of that request.
@@ -304,12 +305,12 @@ local function accept_all(server, routes, answer)
       worker.task = allua.spawn(work, worker, listener, routes, answer, running, idle)
     end
     listener:turn() -- after which it waits in a handler, has ended, or has answered all there was
+    server.failures = 0
   end
 end
 
 -- Until it is cancelled: that memory has run out for a moment, say, is no end of it.
 local function accept(server, routes, answer)
-  local failures, last = 0, 0
   local _ <close> = setmetatable({}, {
     __close = function()
       let_go(server)
@@ -317,14 +318,12 @@ local function accept(server, routes, answer)
   })
   while true do
     local _, err = pcall(accept_all, server, routes, answer)
-    local now = uv.now()
-    failures = now - last < 1000 and failures + 1 or 1
-    last = now
-    if is_cancelled() or failures == MOST_FAILURES then
+    server.failures = server.failures + 1
+    if is_cancelled() or server.failures == MOST_FAILURES then
       error(err, 0)
     end
     pcall(report, err, server.url)
-    pcall(allua.sleep, PAUSE)
+    pcall(allua.sleep, math.min(PAUSE * 2 ^ (server.failures - 1), LONGEST_PAUSE))
   end
 end
 
@@ -395,6 +394,7 @@ return setmetatable(serve, {
       tls = tls and { cert = tls.cert, key = tls.key },
       grace = options.grace or GRACE,
       terminated = allua.promise(),
+      failures = 0, -- of `accept`, since it last went on
     }, Server)
     -- A task that is cancelled before it has begun closes nothing.
     local _ <close> = setmetatable({}, {
