@@ -561,18 +561,20 @@ void postgres_link_init (struct postgres_link *link, const struct postgres *pq, 
 }
 
 void postgres_link_close (struct postgres_link *link, struct postgres_request **loose) {
-  struct postgres_request *request;
+  struct postgres_request *request, *next;
   break_off (link, "08003", "this connection is closed");
   if (link->canceller)
     link->canceller->link = NULL;
   link->canceller = NULL;
-  while ((request = link->requests)) {
-    leave (request);
+  for (request = link->requests; request; request = next) {
+    next = request->newer;
     request->link = NULL;
-    if (request->pushed)
+    if (request->pushed) {
       postgres_request_free (request);
-    else
-      enter (loose, request);
+      continue;
+    }
+    leave (request);
+    enter (loose, request);
   }
   if (link->connection)
     link->pq->finish (link->connection);
