@@ -264,11 +264,11 @@ static int connection_connect (lua_State *L) {
 static int connection_state (lua_State *L) {
   struct postgres_connection *connection = postgres_connection_check (L, 1);
   const struct postgres_link *link = &connection->link;
-  bool ready = connection->open && link->state == POSTGRES_READY;
+  bool ready = postgres_connection_is_ready (connection);
   PGTransactionStatusType status
       = ready ? link->pq->transactionStatus (link->connection) : PQTRANS_UNKNOWN;
   lua_pushstring (L, ready ? "ready" : "broken");
-  lua_pushboolean (L, ready && (link->first || link->canceller));
+  lua_pushboolean (L, ready && postgres_connection_is_busy (connection));
   if (status == PQTRANS_IDLE)
     lua_pushliteral (L, "none");
   else if (status == PQTRANS_INTRANS)

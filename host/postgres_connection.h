@@ -34,6 +34,15 @@ struct postgres_connection *postgres_connection_check (lua_State *L, int index);
 /* What is under way fails. Its object stays. Any number of times. */
 void postgres_connection_close (struct postgres_connection *connection);
 
+/* Whether it takes requests; then: whether one, or a cancel, is under way. */
+static inline bool postgres_connection_is_ready (const struct postgres_connection *connection) {
+  return connection->open && connection->link.state == POSTGRES_READY;
+}
+
+static inline bool postgres_connection_is_busy (const struct postgres_connection *connection) {
+  return connection->link.first || connection->link.canceller;
+}
+
 /* Close all of a host that closes; no task takes anything any more. */
 void postgres_close (allua *host);
 

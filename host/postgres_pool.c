@@ -43,18 +43,15 @@ struct lease {
 
 /* ── connections ── */
 
-static bool is_busy (const struct postgres_connection *connection) {
-  return connection->link.first || connection->link.canceller;
-}
-
 /* Whether it can be used again: it is in no transaction. `alone`: a statement that is still under way, having been
    cancelled, stood alone. */
 static bool is_fit (const struct postgres_connection *connection, bool alone) {
   const struct postgres_link *link = &connection->link;
-  if (!connection->open || link->state != POSTGRES_READY)
+  if (!postgres_connection_is_ready (connection))
     return false;
-  return is_busy (connection) ? alone
-                              : link->pq->transactionStatus (link->connection) == PQTRANS_IDLE;
+  return postgres_connection_is_busy (connection)
+             ? alone
+             : link->pq->transactionStatus (link->connection) == PQTRANS_IDLE;
 }
 
 static void drop (struct pool *pool, struct postgres_connection *connection) {
@@ -76,7 +73,7 @@ static struct postgres_connection *take_idle (struct pool *pool) {
     if (!is_fit (connection, true)) {
       *place = connection->below;
       drop (pool, connection);
-    } else if (is_busy (connection)) {
+    } else if (postgres_connection_is_busy (connection)) {
       busy = place;
       place = &connection->below;
     } else {
